@@ -1,0 +1,37 @@
+//! Counters of one peer.
+
+/// Counters of one peer since its first session.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Datagrams sent.
+    pub packets_sent: u64,
+    /// Datagrams received that were authentic and new.
+    pub packets_received: u64,
+    /// Bytes of UDP payload sent.
+    pub bytes_sent: u64,
+    /// Bytes of UDP payload received, authentic and new.
+    pub bytes_received: u64,
+    /// Datagrams from this peer's session dropped: not authentic, replayed or malformed.
+    pub packets_received_dropped: u64,
+    /// Frames handed over for sending and sent.
+    pub frames_sent: u64,
+    /// Frames dropped by this sender: not connected, or its queue was full.
+    pub frames_dropped: u64,
+    /// Frames delivered whole and in time.
+    pub frames_delivered: u64,
+    /// Frames never completed.
+    pub frames_lost: u64,
+    /// Frames completed after their deadline.
+    pub frames_late: u64,
+    /// Sessions opened after the first.
+    pub reconnects: u64,
+    /// Smoothed round-trip time, in microseconds; 0 until measured.
+    pub rtt_us: u64,
+    /// Largest UDP payload sent, in bytes.
+    pub mtu: u16,
+    /// `AES-256-GCM` or `ChaCha20-Poly1305`; empty until connected.
+    pub cipher: &'static str,
+    /// Whether a session is up.
+    pub connected: bool,
+}
