@@ -1,7 +1,71 @@
 //! Runs camrelay deployments described in TOML files.
+#![allow(dead_code, reason = "the parts that use the rest are being built")]
 
-fn main() -> anyhow::Result<()> {
-    gst::init()?;
-    gstcamrelay::plugin_register_static()?;
-    Ok(())
+mod camera;
+mod cli;
+mod config;
+mod demo;
+mod logging;
+mod relay;
+mod stop;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+
+use cli::{Cli, Command};
+use config::Deployment;
+use stop::Stop;
+
+/// Exit code when something failed while running.
+const FAILED: u8 = 1;
+/// Exit code when the configuration is wrong (EX_CONFIG of sysexits.h).
+const WRONG_CONFIGURATION: u8 = 78;
+
+fn main() -> ExitCode {
+    // GStreamer 1.22 leaks every v4l2src that goes from PLAYING to NULL, and
+    // its descriptors, unless this is set.
+    // SAFETY: no other thread runs yet, so nobody reads the environment now.
+    unsafe { std::env::set_var("GST_V4L2_FORCE_DRAIN", "1") };
+
+    let cli = Cli::parse();
+    logging::init(cli.log_format);
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => match error.downcast_ref::<config::Errors>() {
+            Some(errors) => {
+                eprintln!("{errors}");
+                ExitCode::from(WRONG_CONFIGURATION)
+            }
+            None => {
+                eprintln!("launcher: {error:#}");
+                ExitCode::from(FAILED)
+            }
+        },
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Camera { config } => {
+            let deployment = Deployment::load(&config)?;
+            let stop = start()?;
+            camera::run(&deployment, None, &stop)
+        }
+        Command::Relay { config } => {
+            let deployment = Deployment::load(&config)?;
+            let stop = start()?;
+            relay::run(&deployment, stop)
+        }
+        Command::Demo => demo::run(start()?),
+    }
+}
+
+/// Takes over the signals and loads GStreamer with the camrelay elements.
+fn start() -> anyhow::Result<Stop> {
+    let stop = Stop::on_signals()?;
+    gst::init().context("GStreamer does not start")?;
+    gstcamrelay::plugin_register_static().context("the camrelay elements do not load")?;
+    Ok(stop)
 }
