@@ -50,11 +50,20 @@ fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Camera { config } => {
             let deployment = Deployment::load(&config)?;
+            if deployment.cameras.is_empty() {
+                let message =
+                    "expected at least one [[camera]] to send; run its relay with: launcher relay";
+                return Err(config::Errors::of_file(&config, message).into());
+            }
             let stop = start()?;
             camera::run(&deployment, None, &stop)
         }
         Command::Relay { config } => {
             let deployment = Deployment::load(&config)?;
+            if deployment.relay.is_none() {
+                let message = "expected a [relay]; send the cameras alone with: launcher camera";
+                return Err(config::Errors::of_file(&config, message).into());
+            }
             let stop = start()?;
             relay::run(&deployment, stop)
         }

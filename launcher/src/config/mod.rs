@@ -1,6 +1,12 @@
 //! Deployments: what a TOML file says, checked and typed.
 
 mod error;
+mod read;
+pub mod secrets;
+mod table;
+#[cfg(test)]
+mod tests;
+mod values;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,10 +14,10 @@ use std::time::Duration;
 
 use camrelay_protocol::Accept;
 
-pub use error::{Errors, Problem};
+pub use error::Errors;
 
 /// What a TOML file describes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deployment {
     /// The file it was read from.
     pub path: PathBuf,
@@ -24,7 +30,7 @@ pub struct Deployment {
 }
 
 /// The `[relay]` table: where cameras send their frames to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relay {
     /// The UDP address that cameras send to. With port 0 the system picks one.
     pub listen: SocketAddr,
@@ -39,14 +45,14 @@ pub struct Relay {
 }
 
 /// The `[rtsp]` table: where players connect to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rtsp {
     /// The TCP address that players connect to. With port 0 the system picks one.
     pub listen: SocketAddr,
 }
 
 /// One `[[camera]]` table: a camera of this machine.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Camera {
     /// The name it registers with, and the path it is watched at.
     pub name: String,
@@ -65,11 +71,7 @@ pub struct Camera {
 impl Deployment {
     /// Reads and checks a deployment. All that is wrong with the file comes at once.
     pub fn load(path: &Path) -> Result<Self, Errors> {
-        Err(Errors(vec![Problem {
-            file: path.to_owned(),
-            position: None,
-            key: None,
-            message: "deployments cannot be read yet".into(),
-        }]))
+        let text = secrets::read_text(path).map_err(|error| Errors::of_file(path, error))?;
+        read::deployment(path, &text)
     }
 }

@@ -1,0 +1,55 @@
+//! The files that a deployment names for keys, and what can be wrong with them.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::path::Path;
+
+use camrelay_protocol::{CameraToken, KnownCamera, PrivateKey};
+
+/// The largest key, list or deployment that is read, in bytes: 65,536 known cameras and more.
+pub const MAX_FILE: u64 = 16 << 20;
+
+/// The text of a file. The error says what is wrong with it, not which file it is.
+pub fn read_text(path: &Path) -> Result<String, String> {
+    let file = File::open(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound => "no such file".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    })?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(format!("larger than {} MiB", MAX_FILE >> 20));
+    }
+    String::from_utf8(bytes).map_err(|_| "no text: it has bytes that are not UTF-8".to_owned())
+}
+
+/// The relay's private key. The error is a sentence with the file and what to do.
+pub fn relay_key(path: &Path) -> Result<PrivateKey, String> {
+    let name = path.display();
+    let advice = format!("make the relay's key with: launcher keys relay {name}");
+    let text = read_text(path).map_err(|error| format!("'{name}': {error}; {advice}"))?;
+    text.trim()
+        .parse()
+        .map_err(|error| format!("'{name}' holds no relay's key: {error}; {advice}"))
+}
+
+/// The list of known cameras. The error is a sentence with the file and what to do.
+pub fn known_cameras(path: &Path) -> Result<Vec<KnownCamera>, String> {
+    let name = path.display();
+    let advice = format!("add a camera with: launcher keys add --cameras {name} …");
+    let text = read_text(path).map_err(|error| format!("'{name}': {error}; {advice}"))?;
+    KnownCamera::parse_list(&text)
+        .map_err(|error| format!("'{name}' is no list of cameras: {error}"))
+}
+
+/// A camera's token. The error is a sentence with the file and what to do.
+pub fn camera_token(path: &Path) -> Result<CameraToken, String> {
+    let name = path.display();
+    let advice = "put the token into it that 'launcher keys add' prints";
+    let text = read_text(path).map_err(|error| format!("'{name}': {error}; {advice}"))?;
+    text.trim()
+        .parse()
+        .map_err(|error| format!("'{name}' holds no camera's token: {error}; {advice}"))
+}

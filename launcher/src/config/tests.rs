@@ -1,0 +1,278 @@
+//! Every message, word for word, as a person sees it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use camrelay_protocol::Accept;
+
+use super::{Camera, Deployment, Errors, Relay, Rtsp, read};
+
+fn parse(text: &str) -> Result<Deployment, Errors> {
+    read::deployment(Path::new("f.toml"), text)
+}
+
+/// Each deployment is wrong in exactly these ways.
+#[track_caller]
+fn assert_problems(cases: &[(&str, &[&str])]) {
+    for (text, expected) in cases {
+        let errors = parse(text).expect_err(text).to_string();
+        let lines: Vec<_> = errors.lines().collect();
+        assert_eq!(lines, *expected, "of the deployment\n{text}");
+    }
+}
+
+#[test]
+fn reads_every_key() {
+    let text = r#"
+        [relay]
+        listen = "127.0.0.1:0"
+        accept = "anyone"
+        latency = "80ms"
+        [rtsp]
+        listen = "[::1]:0"
+        [[camera]]
+        name = "door"
+        source = " v4l2src device=/dev/video0 "
+        encode = "jpegenc quality=85"
+        relay = "relay.local:8000"
+        latency = "1s"
+    "#;
+    let expected = Deployment {
+        path: PathBuf::from("f.toml"),
+        relay: Some(Relay {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            accept: Accept::Anyone,
+            latency: Duration::from_millis(80),
+            key: None,
+            cameras: None,
+        }),
+        rtsp: Some(Rtsp {
+            listen: "[::1]:0".parse().unwrap(),
+        }),
+        cameras: vec![Camera {
+            name: "door".into(),
+            source: "v4l2src device=/dev/video0".into(),
+            encode: Some("jpegenc quality=85".into()),
+            relay: Some("relay.local:8000".into()),
+            key: None,
+            latency: Duration::from_secs(1),
+        }],
+    };
+    assert_eq!(parse(text), Ok(expected));
+}
+
+#[test]
+fn fills_in_what_is_left_out() {
+    let text = "[relay]\n[rtsp]\n[[camera]]\nname = \"a\"\nsource = \"x.mp4\"";
+    let deployment = parse(text).unwrap();
+    let relay = deployment.relay.unwrap();
+    assert_eq!(relay.listen.to_string(), "0.0.0.0:8000");
+    assert_eq!(relay.accept, Accept::Lan);
+    assert_eq!(relay.latency, Duration::from_millis(120));
+    assert_eq!(deployment.rtsp.unwrap().listen.to_string(), "0.0.0.0:8554");
+    assert_eq!(deployment.cameras[0].latency, Duration::from_millis(120));
+}
+
+#[test]
+fn says_where_it_is_no_toml() {
+    assert_problems(&[
+        (
+            "[relay\nlisten = \"0.0.0.0:8000\"",
+            &[
+                "f.toml:1:7: unclosed table, expected `]`",
+                "f.toml:2:24: the rest of the file is checked once this is right",
+            ],
+        ),
+        (
+            "[relay]\nlisten = 0.0.0.0:8000\nlatency = 120ms\naccept = lan\nlatency = \"1s",
+            &[
+                "f.toml:2:13: expected a number, or a text in quotes (\"…\")",
+                "f.toml:3:11: expected a text in quotes (\"…\")",
+                "f.toml:4:10: expected a text in quotes (\"…\")",
+                "f.toml:5:1: duplicate key",
+                "f.toml:5:14: invalid basic string, expected `\"`",
+                "f.toml:5:14: the rest of the file is checked once this is right",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn says_which_keys_and_tables_are_wrong() {
+    assert_problems(&[
+        (
+            "",
+            &[
+                "f.toml:1:1: there is nothing to run: expected a [relay], or at least one [[camera]]",
+            ],
+        ),
+        (
+            "relay = 3\nrtsp = \"x\"\ncamera = 1",
+            &[
+                "f.toml:1:9: relay: expected a table, [relay], found the number 3",
+                "f.toml:2:8: rtsp: expected a table, [rtsp], found the text 'x'",
+                "f.toml:3:10: camera: expected [[camera]] tables, found the number 1",
+            ],
+        ),
+        (
+            "camera = [3]",
+            &["f.toml:1:11: camera 1: expected a table, [[camera]], found the number 3"],
+        ),
+        (
+            "[camera]\nname = \"door\"",
+            &["f.toml:1:1: camera: expected two brackets, [[camera]], as there can be several"],
+        ),
+        (
+            "[cameras]\n[relais]\n[foo]\n[relay.x]",
+            &[
+                "f.toml:1:2: cameras: no such key (did you mean 'camera'?)",
+                "f.toml:2:2: relais: no such key (did you mean 'relay'?)",
+                "f.toml:3:2: foo: no such key (there are relay, rtsp, camera)",
+                "f.toml:4:8: relay.x: no such key (there are listen, accept, latency, key, cameras)",
+            ],
+        ),
+        (
+            "[relay]\nlisen = \"x\"\n[rtsp]\nLISTEN = 1\n[[camera]]\nname = \"a\"\nsource = \"b\"\nencoder = 1\nurl = 2",
+            &[
+                "f.toml:2:1: relay.lisen: no such key (did you mean 'listen'?)",
+                "f.toml:4:1: rtsp.LISTEN: no such key (did you mean 'listen'?)",
+                "f.toml:8:1: camera 'a'.encoder: no such key (did you mean 'encode'?)",
+                "f.toml:9:1: camera 'a'.url: no such key (there are name, source, encode, relay, key, latency)",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn says_which_values_are_wrong() {
+    assert_problems(&[
+        (
+            "[relay]\naccept = \"everyone\"\nlatency = 120\nlisten = 8000\n[rtsp]\nlisten = 8554.5",
+            &[
+                "f.toml:2:10: relay.accept: expected 'lan', 'known' or 'anyone', found 'everyone' (did you mean 'anyone'?)",
+                "f.toml:3:11: relay.latency: expected a duration from '1ms' to '10s', such as '120ms', in quotes, found the number 120 (did you mean \"120ms\"?)",
+                "f.toml:4:10: relay.listen: expected an address and port to listen on, such as '0.0.0.0:8000', in quotes, found the number 8000 (did you mean \"0.0.0.0:8000\"?)",
+                "f.toml:6:10: rtsp.listen: expected an address and port to listen on, such as '0.0.0.0:8554', in quotes, found the number 8554.5",
+            ],
+        ),
+        (
+            "[relay]\naccept = \"all\"\nlatency = \"11s\"\nlisten = \"relay.local:8000\"\n[rtsp]\nlisten = \"::\"",
+            &[
+                "f.toml:2:10: relay.accept: expected 'lan', 'known' or 'anyone', found 'all'",
+                "f.toml:3:11: relay.latency: expected a duration from '1ms' to '10s', such as '120ms', found '11s'",
+                "f.toml:4:10: relay.listen: expected an address and port to listen on, such as '0.0.0.0:8000', found 'relay.local:8000'",
+                "f.toml:6:10: rtsp.listen: expected an address and port to listen on, such as '0.0.0.0:8554', found '::' (did you mean '[::]:8554'?)",
+            ],
+        ),
+        (
+            "[relay]\naccept = true\nlatency = \"0ms\"\nlisten = \"localhost:9000\"\n[rtsp]\nlisten = \":8555\"",
+            &[
+                "f.toml:2:10: relay.accept: expected 'lan', 'known' or 'anyone', in quotes, found the truth value true",
+                "f.toml:3:11: relay.latency: expected a duration from '1ms' to '10s', such as '120ms', found '0ms'",
+                "f.toml:4:10: relay.listen: expected an address and port to listen on, such as '0.0.0.0:8000', found 'localhost:9000' (did you mean '127.0.0.1:9000'?)",
+                "f.toml:6:10: rtsp.listen: expected an address and port to listen on, such as '0.0.0.0:8554', found ':8555' (did you mean '0.0.0.0:8555'?)",
+            ],
+        ),
+        (
+            "[relay]\nlisten = \"0.0.0.0:65536\"\nlatency = \"fast\"",
+            &[
+                "f.toml:2:10: relay.listen: expected an address and port to listen on, such as '0.0.0.0:8000', found '0.0.0.0:65536'",
+                "f.toml:3:11: relay.latency: expected a duration from '1ms' to '10s', such as '120ms', found 'fast'",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn says_what_is_wrong_with_a_camera() {
+    assert_problems(&[
+        (
+            "[[camera]]",
+            &[
+                "f.toml:1:1: camera 1.name: expected one, such as name = \"door\"",
+                "f.toml:1:1: camera 1.source: expected one, such as source = \"/dev/video0\"",
+                "f.toml:1:1: camera 1.relay: expected one, such as relay = \"relay.local:8000\", as this file has no [relay] of its own",
+            ],
+        ),
+        (
+            "[relay]\n[[camera]]\nname = \"front door\"\nsource = \"\"\nrelay = \"10.0.0.1\"\n[[camera]]\nname = 7\nsource = 2026-01-01",
+            &[
+                "f.toml:3:8: camera 'front door'.name: expected 1 to 64 letters (a to z), digits, '-', '_' or '.', starting with a letter or digit, found 'front door' (did you mean 'front-door'?)",
+                "f.toml:4:10: camera 'front door'.source: expected some text, found ''",
+                "f.toml:5:9: camera 'front door'.relay: expected a relay's name or address, and its port, such as 'relay.local:8000', found '10.0.0.1' (did you mean '10.0.0.1:8000'?)",
+                "f.toml:7:8: camera 2.name: expected a text in quotes, found the number 7 (did you mean \"7\"?)",
+                "f.toml:8:10: camera 2.source: expected some text, in quotes, found the date 2026-01-01",
+            ],
+        ),
+        (
+            "[relay]\n[[camera]]\nname = \"a\"\nsource = \"x\"\nrelay = \"camrelay://there:8000/a\"\n[[camera]]\nname = \"a\"\nsource = [1]\nrelay = \"there:99999\"\nencode = \" \"",
+            &[
+                "f.toml:5:9: camera 'a'.relay: expected a relay's name or address, and its port, such as 'relay.local:8000', found 'camrelay://there:8000/a' (did you mean 'there:8000'?)",
+                "f.toml:7:8: camera 'a'.name: expected a name of its own, found the one of the camera on line 3",
+                "f.toml:8:10: camera 'a'.source: expected some text, in quotes, found a list",
+                "f.toml:9:9: camera 'a'.relay: expected a relay's name or address, and its port, such as 'relay.local:8000', found 'there:99999' (did you mean 'there:8000'?)",
+                "f.toml:10:10: camera 'a'.encode: expected some text, found ' '",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn says_what_does_not_go_together() {
+    assert_problems(&[
+        (
+            "[rtsp]",
+            &["f.toml:1:1: rtsp: expected a [relay] as well: RTSP shows the cameras of a relay"],
+        ),
+        (
+            "[relay]\n[rtsp]\nlisten = \"0.0.0.0:8000\"",
+            &[
+                "f.toml:3:10: rtsp.listen: expected a port of its own, found 8000, which [relay] has (line 1)",
+            ],
+        ),
+        (
+            "[relay]\nlisten = \"127.0.0.1:8554\"\n[rtsp]",
+            &[
+                "f.toml:3:1: rtsp.listen: expected a port of its own, found 8554, which [relay] has (line 2)",
+            ],
+        ),
+        (
+            "[relay]\naccept = \"known\"",
+            &[
+                "f.toml:2:10: relay.accept: 'known' needs the relay's key: make one with 'launcher keys relay relay.key' and say key = \"relay.key\" here",
+                "f.toml:2:10: relay.accept: 'known' needs the list of known cameras, which 'launcher keys add' keeps: say cameras = \"cameras.txt\" here",
+            ],
+        ),
+        (
+            "[relay]\ncameras = \"missing.txt\"",
+            &[
+                "f.toml:2:11: relay.cameras: a list of known cameras needs the relay's key: make one with 'launcher keys relay relay.key' and say key = \"relay.key\" here",
+                "f.toml:2:11: relay.cameras: 'missing.txt': no such file; add a camera with: launcher keys add --cameras missing.txt …",
+            ],
+        ),
+        (
+            "[relay]\nkey = \"missing.key\"\n[[camera]]\nname = \"a\"\nsource = \"x\"\nkey = \"missing.token\"",
+            &[
+                "f.toml:2:7: relay.key: 'missing.key': no such file; make the relay's key with: launcher keys relay missing.key",
+                "f.toml:6:7: camera 'a'.key: 'missing.token': no such file; put the token into it that 'launcher keys add' prints",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn says_why_a_file_cannot_be_read() {
+    let missing = Deployment::load(Path::new("no/such.toml")).unwrap_err();
+    assert_eq!(missing.to_string(), "no/such.toml: no such file");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("f.toml");
+    std::fs::write(&path, b"[relay]\xff").unwrap();
+    let binary = Deployment::load(&path).unwrap_err();
+    assert_eq!(
+        binary.to_string(),
+        format!(
+            "{}: no text: it has bytes that are not UTF-8",
+            path.display()
+        )
+    );
+}
