@@ -8,12 +8,23 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod assembly;
+mod clock;
+mod control;
+mod crypto;
 mod endpoint;
 mod error;
+mod fec;
+mod fragment;
 mod frame;
+mod handshake;
 mod keys;
+mod reassembly;
+mod replay;
+mod session;
 mod stats;
 mod time;
+mod wire;
 
 pub use access::{Accept, Access};
 pub use endpoint::{Config, Connect, Endpoint, Event, PeerId, Role, Transmit};

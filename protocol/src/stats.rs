@@ -35,3 +35,24 @@ pub struct Stats {
     /// Whether a session is up.
     pub connected: bool,
 }
+
+impl Stats {
+    /// These counters of past sessions, and those of the current one added.
+    pub(crate) fn continued(self, current: Self) -> Self {
+        Self {
+            packets_sent: self.packets_sent + current.packets_sent,
+            packets_received: self.packets_received + current.packets_received,
+            bytes_sent: self.bytes_sent + current.bytes_sent,
+            bytes_received: self.bytes_received + current.bytes_received,
+            packets_received_dropped: self.packets_received_dropped
+                + current.packets_received_dropped,
+            frames_sent: self.frames_sent + current.frames_sent,
+            frames_dropped: self.frames_dropped + current.frames_dropped,
+            frames_delivered: self.frames_delivered + current.frames_delivered,
+            frames_lost: self.frames_lost + current.frames_lost,
+            frames_late: self.frames_late + current.frames_late,
+            reconnects: self.reconnects + current.reconnects,
+            ..current
+        }
+    }
+}

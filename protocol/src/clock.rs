@@ -1,0 +1,260 @@
+//! The sender's clock as the receiver sees it.
+//!
+//! Every fragment tells when its frame was captured on the sender's clock, and arrives at some
+//! time on ours. The smallest difference in each second is the path at its fastest; a line
+//! through those minima gives the clocks' offset and skew. What is handed out follows that line
+//! by at most [`SLEW`], so that capture times never jump unless the sender's clock did.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::Time;
+
+/// Seconds of minima that are kept.
+const HISTORY: usize = 30;
+/// Nanoseconds that the mapping moves per second at most, beside the skew itself.
+const SLEW: f64 = 500_000.0;
+/// Largest skew believed, as a fraction (500 ppm).
+const MAX_SKEW: f64 = 500e-6;
+/// Seconds of minima before a skew is fitted.
+const FIT_AFTER: usize = 8;
+/// How much earlier than possible a frame must seem for the sender's clock to have stepped.
+const STEP_BACK: i64 = 500_000_000;
+/// How much later, several times in a row, likewise.
+const STEP_FORWARD: i64 = 10_000_000_000;
+const STEP_CONFIRM: u32 = 3;
+
+struct Minimum {
+    at: Time,
+    delta: i64,
+}
+
+/// Maps the sender's capture times to ours.
+pub(crate) struct Clock {
+    /// Sender time, microseconds, extended from the 32 bits that fragments carry.
+    last_capture: Option<u64>,
+    /// Smallest `arrival - capture` of each second, nanoseconds.
+    minima: VecDeque<Minimum>,
+    /// The line: offset at `fitted_at` and skew.
+    offset: f64,
+    skew: f64,
+    fitted_at: Time,
+    /// What is handed out at `applied_at`.
+    applied: f64,
+    applied_at: Time,
+    steps: u32,
+    started: Time,
+}
+
+impl Clock {
+    pub(crate) fn new() -> Self {
+        Self {
+            last_capture: None,
+            minima: VecDeque::new(),
+            offset: 0.0,
+            skew: 0.0,
+            fitted_at: Time::default(),
+            applied: 0.0,
+            applied_at: Time::default(),
+            steps: 0,
+            started: Time::default(),
+        }
+    }
+
+    /// Extends the 32 bits of a capture time to the sender's microseconds, by the nearest value
+    /// to the last.
+    pub(crate) fn extend(&mut self, low: u32) -> u64 {
+        let capture = match self.last_capture {
+            None => (1 << 32) + u64::from(low),
+            Some(last) => last.saturating_add_signed(low.wrapping_sub(last as u32) as i32 as i64),
+        };
+        self.last_capture = Some(capture);
+        capture
+    }
+
+    /// Takes note that a fragment of a frame captured at `capture` (sender's microseconds,
+    /// extended) arrived.
+    pub(crate) fn observe(&mut self, now: Time, capture: u64) {
+        let delta = now.as_nanos() as i64 - (capture * 1000) as i64;
+        if self.minima.is_empty() {
+            self.restart(now, delta);
+            return;
+        }
+        let early = self.line(now) as i64 - delta;
+        if early > STEP_BACK {
+            self.restart(now, delta);
+            return;
+        }
+        if -early > STEP_FORWARD {
+            self.steps += 1;
+            if self.steps >= STEP_CONFIRM {
+                self.restart(now, delta);
+            }
+            return;
+        }
+        self.steps = 0;
+        match self.minima.back_mut() {
+            Some(last) if now.since(last.at) < Duration::from_secs(1) => {
+                last.delta = last.delta.min(delta);
+            }
+            _ => {
+                self.fit(now);
+                self.minima.push_back(Minimum { at: now, delta });
+                if self.minima.len() > HISTORY {
+                    self.minima.pop_front();
+                }
+            }
+        }
+        // The line never lies above what was seen.
+        if (delta as f64) < self.line(now) {
+            self.offset += delta as f64 - self.line(now);
+        }
+        self.slew(now);
+    }
+
+    /// Our time at which a frame captured at `capture` (sender's microseconds, extended) would
+    /// have arrived over the path at its fastest.
+    pub(crate) fn map(&self, capture: u64) -> Time {
+        let nanos = (capture * 1000) as i64 + self.applied as i64;
+        Time::from_nanos(nanos.max(0) as u64)
+    }
+
+    /// How much faster our clock runs than the sender's, in parts per million.
+    pub(crate) fn skew_ppm(&self) -> f64 {
+        self.skew * 1e6
+    }
+
+    fn restart(&mut self, now: Time, delta: i64) {
+        self.minima.clear();
+        self.minima.push_back(Minimum { at: now, delta });
+        self.offset = delta as f64;
+        self.applied = delta as f64;
+        (self.fitted_at, self.applied_at, self.started) = (now, now, now);
+        self.skew = 0.0;
+        self.steps = 0;
+    }
+
+    fn line(&self, now: Time) -> f64 {
+        self.offset + self.skew * now.since(self.fitted_at).as_nanos() as f64
+    }
+
+    /// Least squares through the minima, moved down until none lies below it.
+    fn fit(&mut self, now: Time) {
+        let seconds = |at: Time| -now.since(at).as_secs_f64();
+        let base = self.minima.back().map_or(0, |m| m.delta);
+        let points = || {
+            self.minima
+                .iter()
+                .map(|m| (seconds(m.at), (m.delta - base) as f64))
+        };
+        let n = self.minima.len() as f64;
+        self.skew = if self.minima.len() < FIT_AFTER {
+            0.0
+        } else {
+            let (sx, sy) = points().fold((0.0, 0.0), |(sx, sy), (x, y)| (sx + x, sy + y));
+            let (mx, my) = (sx / n, sy / n);
+            let (xx, xy) = points().fold((0.0, 0.0), |(xx, xy), (x, y)| {
+                (xx + (x - mx) * (x - mx), xy + (x - mx) * (y - my))
+            });
+            (xy / xx / 1e9).clamp(-MAX_SKEW, MAX_SKEW)
+        };
+        let lowest = points()
+            .map(|(x, y)| y - self.skew * x * 1e9)
+            .fold(f64::INFINITY, f64::min);
+        self.offset = base as f64 + lowest;
+        self.fitted_at = now;
+    }
+
+    /// Moves what is handed out towards the line.
+    fn slew(&mut self, now: Time) {
+        let passed = now.since(self.applied_at);
+        // At first the fastest path is not known yet: follow at once.
+        let settling = now.since(self.started) < Duration::from_secs(1);
+        let target = self.line(now);
+        let carried = self.applied + self.skew * passed.as_nanos() as f64;
+        let most = if settling {
+            f64::INFINITY
+        } else {
+            SLEW * passed.as_secs_f64()
+        };
+        self.applied = carried + (target - carried).clamp(-most, most);
+        self.applied_at = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs `seconds` at 30 frames a second; `clock(true time) -> sender's µs`, delays from a
+    /// seeded source. Returns the error of each mapped capture time against the true one, in ns.
+    fn run(seconds: u64, skew_ppm: f64, jitter_us: u64, step_at: Option<u64>) -> Vec<i64> {
+        let mut clock = Clock::new();
+        let mut state = 1u64;
+        let mut errors = Vec::new();
+        for frame in 0..seconds * 30 {
+            let captured = 1_000_000_000 + frame * 33_333_333;
+            let mut sender = (captured as f64 * (1.0 + skew_ppm / 1e6) / 1000.0) as u64;
+            if step_at.is_some_and(|at| frame >= at * 30) {
+                sender = sender.wrapping_add(3_600_000_000);
+            }
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let delay = 10_000_000 + (state >> 33) % (jitter_us + 1) * 1000;
+            let extended = clock.extend(sender as u32);
+            let now = Time::from_nanos(captured + delay);
+            clock.observe(now, extended);
+            errors.push(clock.map(extended).as_nanos() as i64 - captured as i64 - 10_000_000);
+        }
+        errors
+    }
+
+    fn worst_step(errors: &[i64]) -> i64 {
+        errors
+            .windows(2)
+            .map(|w| (w[1] - w[0]).abs())
+            .max()
+            .unwrap()
+    }
+
+    #[test]
+    fn equal_clocks_map_to_the_fastest_path() {
+        let errors = run(20, 0.0, 5_000, None);
+        assert!(
+            errors[60..].iter().all(|e| e.abs() < 1_000_000),
+            "{:?}",
+            &errors[60..70]
+        );
+        assert!(worst_step(&errors[60..]) < 50_000);
+    }
+
+    #[test]
+    fn a_clock_200_ppm_off_stays_smooth_and_close() {
+        for ppm in [200.0, -200.0] {
+            let errors = run(120, ppm, 5_000, None);
+            let late = &errors[30 * 30..];
+            assert!(
+                late.iter().all(|e| e.abs() < 3_000_000),
+                "{ppm}: {:?}",
+                late.iter().max()
+            );
+            // 0.5 ms a second is 17 µs a frame.
+            assert!(worst_step(late) < 30_000, "{ppm}: {}", worst_step(late));
+        }
+    }
+
+    #[test]
+    fn a_clock_that_steps_by_an_hour_is_followed() {
+        let errors = run(30, 0.0, 1_000, Some(15));
+        assert!(errors[15 * 30 + 3..].iter().all(|e| e.abs() < 2_000_000));
+    }
+
+    #[test]
+    fn the_32_bits_wrap() {
+        let mut clock = Clock::new();
+        let first = clock.extend(u32::MAX - 10);
+        assert_eq!(clock.extend(5), first + 16);
+        assert_eq!(clock.extend(u32::MAX), first + 10);
+    }
+}

@@ -1,0 +1,217 @@
+//! The erasure code: Cauchy Reed-Solomon over GF(2^8) (Blömer et al., "An XOR-based
+//! erasure-resilient coding scheme", 1995), polynomial x^8+x^4+x^3+x^2+1.
+//!
+//! A block has `k` data symbols, numbers 0 to k-1, and parity symbols, numbers k to 255. Parity
+//! symbol `s` is the sum over the data symbols `i` of `d[i] / (s + i)`. Any `k` symbols give the
+//! block back, and a parity symbol does not depend on how many there are.
+
+const POLYNOMIAL: u16 = 0x11d;
+
+const fn multiply_slowly(a: u8, b: u8) -> u8 {
+    let (mut a, mut b, mut product) = (a as u16, b, 0u16);
+    while b != 0 {
+        if b & 1 != 0 {
+            product ^= a;
+        }
+        a <<= 1;
+        if a & 0x100 != 0 {
+            a ^= POLYNOMIAL;
+        }
+        b >>= 1;
+    }
+    product as u8
+}
+
+const fn inverses() -> [u8; 256] {
+    let mut table = [0; 256];
+    let mut a = 1;
+    while a < 256 {
+        // a^254 is the inverse of a.
+        let (mut power, mut square, mut exponent) = (1u8, a as u8, 254u8);
+        while exponent != 0 {
+            if exponent & 1 != 0 {
+                power = multiply_slowly(power, square);
+            }
+            square = multiply_slowly(square, square);
+            exponent >>= 1;
+        }
+        table[a] = power;
+        a += 1;
+    }
+    table
+}
+
+static INVERSE: [u8; 256] = inverses();
+
+/// What data symbol `data` is multiplied by in parity symbol `parity`; the two differ.
+fn coefficient(parity: u16, data: u16) -> u8 {
+    INVERSE[usize::from((parity ^ data) as u8)]
+}
+
+/// `out += factor * symbol`, byte by byte. Written bit by bit so that it compiles to vector
+/// instructions.
+fn add_multiple(out: &mut [u8], symbol: &[u8], factor: u8) {
+    let mut multiples = [0; 8];
+    for (bit, multiple) in multiples.iter_mut().enumerate() {
+        *multiple = multiply_slowly(factor, 1 << bit);
+    }
+    for (out, byte) in out.iter_mut().zip(symbol) {
+        let mut sum = 0;
+        for (bit, multiple) in multiples.iter().enumerate() {
+            sum ^= (byte >> bit & 1).wrapping_neg() & multiple;
+        }
+        *out ^= sum;
+    }
+}
+
+/// Adds data symbol `data` to parity symbol `parity`, which starts as zeros.
+pub(crate) fn accumulate(parity: u16, data: u16, symbol: &[u8], out: &mut [u8]) {
+    add_multiple(out, symbol, coefficient(parity, data));
+}
+
+/// Finds the missing data symbols of a block.
+///
+/// `missing` are their numbers; `parity` as many parity symbols with their numbers; `known` gives
+/// each data symbol that is not missing. Returns the missing symbols in the order of `missing`.
+pub(crate) fn recover<'a>(
+    k: u16,
+    missing: &[u16],
+    mut parity: Vec<(u16, Vec<u8>)>,
+    known: impl Fn(u16) -> &'a [u8],
+) -> Vec<Vec<u8>> {
+    debug_assert_eq!(missing.len(), parity.len());
+    // What the parity symbols say of the missing ones alone.
+    for (number, symbol) in &mut parity {
+        for data in (0..k).filter(|data| !missing.contains(data)) {
+            add_multiple(symbol, known(data), coefficient(*number, data));
+        }
+    }
+    // Gauss-Jordan on the square Cauchy matrix, every minor of which is invertible, so that no
+    // pivot is ever zero.
+    let mut matrix: Vec<Vec<u8>> = parity
+        .iter()
+        .map(|(number, _)| {
+            missing
+                .iter()
+                .map(|data| coefficient(*number, *data))
+                .collect()
+        })
+        .collect();
+    let mut symbols: Vec<Vec<u8>> = parity.into_iter().map(|(_, symbol)| symbol).collect();
+    for pivot in 0..missing.len() {
+        let scale = INVERSE[usize::from(matrix[pivot][pivot])];
+        let row: Vec<u8> = matrix[pivot]
+            .iter()
+            .map(|a| multiply_slowly(*a, scale))
+            .collect();
+        let mut symbol = vec![0; symbols[pivot].len()];
+        add_multiple(&mut symbol, &symbols[pivot], scale);
+        for other in (0..missing.len()).filter(|other| *other != pivot) {
+            let factor = matrix[other][pivot];
+            if factor != 0 {
+                add_multiple(&mut matrix[other], &row, factor);
+                add_multiple(&mut symbols[other], &symbol, factor);
+            }
+        }
+        matrix[pivot] = row;
+        symbols[pivot] = symbol;
+    }
+    symbols
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// The field written down independently: multiplication through logarithms of 2.
+    fn oracle_multiply(a: u8, b: u8) -> u8 {
+        let (mut exp, mut log) = ([0u8; 255], [0usize; 256]);
+        let mut x = 1u16;
+        for (i, e) in exp.iter_mut().enumerate() {
+            *e = x as u8;
+            log[x as usize] = i;
+            x *= 2;
+            if x > 255 {
+                x ^= 0x11d;
+            }
+        }
+        if a == 0 || b == 0 {
+            0
+        } else {
+            exp[(log[a as usize] + log[b as usize]) % 255]
+        }
+    }
+
+    fn oracle_parity(parity: u16, data: &[Vec<u8>]) -> Vec<u8> {
+        let mut out = vec![0; data[0].len()];
+        for (i, symbol) in data.iter().enumerate() {
+            let sum = (parity as u8) ^ (i as u8);
+            let inverse = (1..=255).find(|x| oracle_multiply(*x, sum) == 1).unwrap();
+            for (out, byte) in out.iter_mut().zip(symbol) {
+                *out ^= oracle_multiply(*byte, inverse);
+            }
+        }
+        out
+    }
+
+    fn encode(parity: u16, data: &[Vec<u8>]) -> Vec<u8> {
+        let mut out = vec![0; data[0].len()];
+        for (i, symbol) in data.iter().enumerate() {
+            accumulate(parity, i as u16, symbol, &mut out);
+        }
+        out
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn parity_is_the_oracles(k in 1usize..=60, len in 1usize..40, seed: u64) {
+            let data = symbols(k, len, seed);
+            for parity in [k as u16, k as u16 + 1, 255] {
+                prop_assert_eq!(encode(parity, &data), oracle_parity(parity, &data));
+            }
+        }
+
+        #[test]
+        fn any_k_symbols_give_the_block_back(k in 1usize..=240, lost in 0usize..=30, len in 1usize..20, seed: u64) {
+            let data = symbols(k, len, seed);
+            let lost = lost.min(k).min(256 - k);
+            let missing = choose(k, lost, seed);
+            let numbers = choose(256 - k, lost, seed ^ 1);
+            let parity = numbers.iter().map(|n| {
+                let number = n + k as u16;
+                (number, encode(number, &data))
+            }).collect();
+            let found = recover(k as u16, &missing, parity, |i| &data[usize::from(i)]);
+            for (number, symbol) in missing.iter().zip(found) {
+                prop_assert_eq!(&symbol, &data[usize::from(*number)]);
+            }
+        }
+    }
+
+    fn next(state: &mut u64) -> u64 {
+        *state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        *state >> 33
+    }
+
+    fn symbols(k: usize, len: usize, mut seed: u64) -> Vec<Vec<u8>> {
+        (0..k)
+            .map(|_| (0..len).map(|_| next(&mut seed) as u8).collect())
+            .collect()
+    }
+
+    /// `count` distinct numbers below `n`, in a shuffled order.
+    fn choose(n: usize, count: usize, mut seed: u64) -> Vec<u16> {
+        let mut all: Vec<u16> = (0..n as u16).collect();
+        for i in 0..count {
+            let j = i + next(&mut seed) as usize % (n - i);
+            all.swap(i, j);
+        }
+        all.truncate(count);
+        all
+    }
+}

@@ -1,0 +1,277 @@
+//! Endpoints with addresses, the paths between them, and virtual time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use camrelay_protocol::{
+    Accept, Access, Config, Connect, Endpoint, Event, Frame, FrameFlags, PeerId, Random,
+    ReceivedFrame, Role, Time,
+};
+
+use crate::path::{Conditions, Rng};
+
+pub const RELAY: &str = "10.0.0.1:8000";
+pub const CAMERA: &str = "10.0.0.2:40000";
+pub const LATENCY: Duration = Duration::from_millis(120);
+
+pub fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+pub struct World {
+    pub now: Time,
+    pub rng: Rng,
+    pub path: Conditions,
+    hosts: BTreeMap<SocketAddr, Endpoint>,
+    flights: BTreeMap<(Time, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
+    counter: u64,
+    pub events: Vec<(SocketAddr, PeerId, Event)>,
+    pub datagrams: u64,
+}
+
+impl World {
+    pub fn new(seed: u64, path: Conditions) -> Self {
+        println!("seed {seed}, {path:?}");
+        Self {
+            now: Time::from_nanos(1_000_000_000),
+            rng: Rng::new(seed),
+            path,
+            hosts: BTreeMap::new(),
+            flights: BTreeMap::new(),
+            counter: 0,
+            events: Vec::new(),
+            datagrams: 0,
+        }
+    }
+
+    /// Starts, or restarts with nothing remembered, an endpoint.
+    pub fn start(&mut self, at: &str, config: Config) {
+        let random = Rng::new(self.rng.next());
+        self.start_with(at, config, random);
+    }
+
+    pub fn start_with(&mut self, at: &str, config: Config, random: impl Random + 'static) {
+        self.hosts
+            .insert(address(at), Endpoint::new(config, Box::new(random)));
+    }
+
+    pub fn start_relay(&mut self) {
+        let access = Access {
+            accept: Accept::Lan,
+            known: Vec::new(),
+        };
+        self.start(
+            RELAY,
+            Config {
+                access: Some(access),
+                ..Config::default()
+            },
+        );
+    }
+
+    /// Takes an endpoint away without a word.
+    pub fn kill(&mut self, at: &str) {
+        self.hosts.remove(&address(at)).expect("it runs");
+    }
+
+    /// Moves an endpoint to another address.
+    pub fn move_host(&mut self, from: &str, to: &str) {
+        let endpoint = self.hosts.remove(&address(from)).expect("it runs");
+        self.hosts.insert(address(to), endpoint);
+    }
+
+    pub fn host(&mut self, at: &str) -> &mut Endpoint {
+        self.hosts.get_mut(&address(at)).expect("it runs")
+    }
+
+    pub fn connect(&mut self, at: &str, role: Role) -> PeerId {
+        let connect = Connect {
+            remote: address(RELAY),
+            token: None,
+            role,
+            latency: LATENCY,
+            mtu: 0,
+        };
+        let now = self.now;
+        self.host(at).connect(now, connect).unwrap()
+    }
+
+    pub fn publish(&mut self, at: &str, camera: &str) -> PeerId {
+        let peer = self.connect(
+            at,
+            Role::Publish {
+                camera: camera.into(),
+            },
+        );
+        let now = self.now;
+        self.host(at).set_caps(now, peer, 0, "image/jpeg").unwrap();
+        peer
+    }
+
+    /// A frame of `len` bytes captured now, its bytes made from `seed`.
+    pub fn frame(&self, seed: u64, len: usize) -> Frame {
+        let data: Bytes = pattern(seed, len);
+        Frame {
+            data,
+            capture: self.now,
+            dts_offset: 0,
+            duration: None,
+            wall: Some(1_790_000_000_000_000 + seed),
+            flags: FrameFlags {
+                key: true,
+                ..FrameFlags::default()
+            },
+        }
+    }
+
+    fn transmit(&mut self) {
+        let mut buffer = Vec::new();
+        let addresses: Vec<_> = self.hosts.keys().copied().collect();
+        for from in addresses {
+            let endpoint = self.hosts.get_mut(&from).unwrap();
+            while let Some(transmit) = endpoint.poll_transmit(self.now, 16, &mut buffer) {
+                for datagram in buffer.chunks(transmit.segment_size) {
+                    self.datagrams += 1;
+                    for at in self.path.arrivals(self.now, &mut self.rng) {
+                        self.counter += 1;
+                        self.flights.insert(
+                            (at, self.counter),
+                            (from, transmit.remote, datagram.to_vec()),
+                        );
+                    }
+                }
+            }
+            while let Some((peer, event)) = endpoint.poll_event() {
+                self.events.push((from, peer, event));
+            }
+        }
+    }
+
+    /// Sends a datagram of anyone's making.
+    pub fn inject(&mut self, from: &str, to: &str, datagram: Vec<u8>) {
+        self.counter += 1;
+        self.flights.insert(
+            (self.now, self.counter),
+            (address(from), address(to), datagram),
+        );
+    }
+
+    /// Lets `duration` pass.
+    pub fn run(&mut self, duration: Duration) {
+        let end = self.now + duration;
+        let mut steps = 0u64;
+        loop {
+            self.transmit();
+            let flight = self.flights.first_key_value().map(|((at, _), _)| *at);
+            let timer = self.hosts.values().filter_map(Endpoint::poll_timeout).min();
+            let next = [flight, timer]
+                .into_iter()
+                .flatten()
+                .min()
+                .filter(|next| *next <= end);
+            let Some(next) = next else { break };
+            steps += 1;
+            assert!(steps < 50_000_000, "the endpoints keep busy without end");
+            self.now = self.now.max(next);
+            while let Some(entry) = self.flights.first_entry().filter(|e| e.key().0 <= self.now) {
+                let (from, to, mut datagram) = entry.remove();
+                if let Some(endpoint) = self.hosts.get_mut(&to) {
+                    endpoint.handle_datagram(self.now, from, &mut datagram);
+                }
+            }
+            for endpoint in self.hosts.values_mut() {
+                if endpoint.poll_timeout().is_some_and(|at| at <= self.now) {
+                    endpoint.handle_timeout(self.now);
+                }
+            }
+        }
+        self.now = end;
+        self.transmit();
+    }
+
+    /// Runs until `done` of the events, at most `limit`; panics then.
+    pub fn run_until(
+        &mut self,
+        limit: Duration,
+        done: impl Fn(&[(SocketAddr, PeerId, Event)]) -> bool,
+    ) {
+        let end = self.now + limit;
+        while !done(&self.events) {
+            assert!(
+                self.now < end,
+                "not within {limit:?}; events: {:?}",
+                self.summary()
+            );
+            self.run(Duration::from_millis(1));
+        }
+    }
+
+    fn summary(&self) -> Vec<String> {
+        self.events
+            .iter()
+            .filter(|(_, _, event)| !matches!(event, Event::Frame(_)))
+            .map(|(at, peer, event)| format!("{at} {peer:?} {event:?}"))
+            .collect()
+    }
+
+    /// Sends `count` frames, one each `interval`.
+    pub fn stream(&mut self, at: &str, peer: PeerId, count: u64, interval: Duration, len: usize) {
+        for number in 0..count {
+            let frame = self.frame(number, len);
+            let now = self.now;
+            self.host(at).send_frame(now, peer, 0, frame).unwrap();
+            self.run(interval);
+        }
+    }
+
+    /// The frames that the endpoint at `at` received.
+    pub fn frames(&self, at: &str) -> Vec<&ReceivedFrame> {
+        let of = |(host, _, event): &'_ (SocketAddr, PeerId, Event)| {
+            *host == address(at) && matches!(event, Event::Frame(_))
+        };
+        self.events
+            .iter()
+            .filter(|entry| of(entry))
+            .filter_map(|(_, _, event)| match event {
+                Event::Frame(frame) => Some(frame),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Asserts that what arrived at `at` is intact, in order and without repetition; returns the
+    /// seeds of the frames.
+    pub fn assert_intact(&self, at: &str) -> Vec<u64> {
+        let seeds: Vec<u64> = self
+            .frames(at)
+            .iter()
+            .map(|received| {
+                let seed = received.frame.wall.unwrap() - 1_790_000_000_000_000;
+                assert_eq!(
+                    received.frame.data,
+                    pattern(seed, received.frame.data.len())
+                );
+                seed
+            })
+            .collect();
+        assert_eq!(
+            seeds.iter().collect::<BTreeSet<_>>().len(),
+            seeds.len(),
+            "a frame came twice"
+        );
+        assert!(seeds.is_sorted(), "frames came out of order");
+        seeds
+    }
+}
+
+pub fn pattern(seed: u64, len: usize) -> Bytes {
+    let mut rng = Rng::new(seed ^ len as u64);
+    let mut data = Vec::with_capacity(len + 8);
+    while data.len() < len {
+        data.extend_from_slice(&rng.next().to_le_bytes());
+    }
+    data.truncate(len);
+    data.into()
+}
