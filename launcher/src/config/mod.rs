@@ -3,6 +3,7 @@
 mod error;
 mod read;
 pub mod secrets;
+mod source;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use camrelay_protocol::Accept;
 
 pub use error::Errors;
+pub use source::Source;
 
 /// What a TOML file describes.
 #[derive(Clone, Debug, PartialEq, Eq)]

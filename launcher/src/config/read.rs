@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{Errors, Problems};
 use super::table::{Expected, Found, Table, describe};
-use super::{Camera, Deployment, Relay, Rtsp, secrets, values};
+use super::{Camera, Deployment, Relay, Rtsp, Source, secrets, values};
 
 /// The latency where the file says nothing.
 const LATENCY: Duration = Duration::from_millis(120);
@@ -212,7 +212,9 @@ impl Reader<'_, '_> {
         };
         let mut table = self.table(found, called, "[[camera]]")?;
         let name = table.text("name", self.problems, values::camera_name);
-        let source = table.text("source", self.problems, values::text);
+        let source = table.text("source", self.problems, |text| {
+            Source::parse(text, self.folder).map(|_| text.trim().to_owned())
+        });
         let encode = table.text("encode", self.problems, values::text);
         let relay = table.text("relay", self.problems, values::relay);
         let key = table.text("key", self.problems, values::text);

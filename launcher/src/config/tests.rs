@@ -198,10 +198,10 @@ fn says_what_is_wrong_with_a_camera() {
             "[relay]\n[[camera]]\nname = \"front door\"\nsource = \"\"\nrelay = \"10.0.0.1\"\n[[camera]]\nname = 7\nsource = 2026-01-01",
             &[
                 "f.toml:3:8: camera 'front door'.name: expected 1 to 64 letters (a to z), digits, '-', '_' or '.', starting with a letter or digit, found 'front door' (did you mean 'front-door'?)",
-                "f.toml:4:10: camera 'front door'.source: expected some text, found ''",
+                "f.toml:4:10: camera 'front door'.source: expected a device (/dev/video0), an rtsp:// address, a file, or gst-launch text, found ''",
                 "f.toml:5:9: camera 'front door'.relay: expected a relay's name or address, and its port, such as 'relay.local:8000', found '10.0.0.1' (did you mean '10.0.0.1:8000'?)",
                 "f.toml:7:8: camera 2.name: expected a text in quotes, found the number 7 (did you mean \"7\"?)",
-                "f.toml:8:10: camera 2.source: expected some text, in quotes, found the date 2026-01-01",
+                "f.toml:8:10: camera 2.source: expected a device (/dev/video0), an rtsp:// address, a file, or gst-launch text, in quotes, found the date 2026-01-01",
             ],
         ),
         (
@@ -209,7 +209,7 @@ fn says_what_is_wrong_with_a_camera() {
             &[
                 "f.toml:5:9: camera 'a'.relay: expected a relay's name or address, and its port, such as 'relay.local:8000', found 'camrelay://there:8000/a' (did you mean 'there:8000'?)",
                 "f.toml:7:8: camera 'a'.name: expected a name of its own, found the one of the camera on line 3",
-                "f.toml:8:10: camera 'a'.source: expected some text, in quotes, found a list",
+                "f.toml:8:10: camera 'a'.source: expected a device (/dev/video0), an rtsp:// address, a file, or gst-launch text, in quotes, found a list",
                 "f.toml:9:9: camera 'a'.relay: expected a relay's name or address, and its port, such as 'relay.local:8000', found 'there:99999' (did you mean 'there:8000'?)",
                 "f.toml:10:10: camera 'a'.encode: expected some text, found ' '",
             ],
