@@ -2,9 +2,11 @@
 #![allow(dead_code, reason = "the parts that use the rest are being built")]
 
 mod camera;
+mod check;
 mod cli;
 mod config;
 mod demo;
+mod keys;
 mod logging;
 mod relay;
 mod stop;
@@ -14,7 +16,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, Deployed};
 use config::Deployment;
 use stop::Stop;
 
@@ -48,7 +50,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Camera { config } => {
+        Command::Camera(Deployed { config }) => {
             let deployment = Deployment::load(&config)?;
             if deployment.cameras.is_empty() {
                 let message =
@@ -58,7 +60,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             let stop = start()?;
             camera::run(&deployment, None, &stop)
         }
-        Command::Relay { config } => {
+        Command::Relay(Deployed { config }) => {
             let deployment = Deployment::load(&config)?;
             if deployment.relay.is_none() {
                 let message = "expected a [relay]; send the cameras alone with: launcher camera";
@@ -68,6 +70,8 @@ fn run(command: Command) -> anyhow::Result<()> {
             relay::run(&deployment, stop)
         }
         Command::Demo => demo::run(start()?),
+        Command::Check(Deployed { config }) => check::run(&config),
+        Command::Keys(command) => keys::run(&command),
     }
 }
 

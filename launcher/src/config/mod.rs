@@ -77,3 +77,8 @@ impl Deployment {
         read::deployment(path, &text)
     }
 }
+
+/// A camera's name, or a sentence about what was expected of one.
+pub fn camera_name(text: &str) -> Result<String, String> {
+    values::camera_name(text).map_err(|expected| expected.but_found(&format!("'{text}'")))
+}
