@@ -70,7 +70,7 @@ fn add(relay_key: &Path, cameras: &Path, names: &[String]) -> anyhow::Result<Str
         String::new()
     };
     for name in names {
-        if lines(&text).any(|(_, known)| known.contains(&name.as_str())) {
+        if keys(&text).any(|key| has_name(&key, name)) {
             bail!(
                 "{0} has a camera '{name}' already; take it out first with: launcher keys remove --cameras {0} {name}",
                 cameras.display()
@@ -95,15 +95,14 @@ fn add(relay_key: &Path, cameras: &Path, names: &[String]) -> anyhow::Result<Str
     Ok(token.to_text())
 }
 
-/// The names of every key of the list, and the beginning of the key's public half.
+/// The names of every key of the list, and the beginning of the key.
 fn list(cameras: &Path) -> anyhow::Result<String> {
     const SHOWN: usize = 8;
     let text = read_list(cameras)?;
-    Ok(lines(&text)
-        .map(|(line, names)| {
-            let key = line.split_whitespace().nth(1).unwrap_or_default();
-            let start: String = key.chars().take(SHOWN).collect();
-            format!("{start}…  {}\n", names.join(", "))
+    Ok(keys(&text)
+        .map(|key| {
+            let start: String = key.public().to_string().chars().take(SHOWN).collect();
+            format!("{start}…  {}\n", key.names().join(", "))
         })
         .collect())
 }
@@ -111,19 +110,20 @@ fn list(cameras: &Path) -> anyhow::Result<String> {
 /// Takes `name` from every key of the list; a key without names is taken out.
 fn remove(cameras: &Path, name: &str) -> anyhow::Result<()> {
     let text = read_list(cameras)?;
-    if !lines(&text).any(|(_, names)| names.contains(&name)) {
+    if !keys(&text).any(|key| has_name(&key, name)) {
         bail!(
-            "{} has no camera '{name}'; see: launcher keys list --cameras {0}",
+            "{0} has no camera '{name}'; see: launcher keys list --cameras {0}",
             cameras.display()
         );
     }
     let kept: String = text
         .lines()
-        .filter_map(|line| match parse_line(line) {
-            Some(names) if names.contains(&name) => {
-                let left: Vec<_> = names.into_iter().filter(|other| *other != name).collect();
-                let key = line.split_whitespace().nth(1).unwrap_or_default();
-                (!left.is_empty()).then(|| format!("{} {key}\n", left.join(",")))
+        .filter_map(|line| match line.parse::<KnownCamera>() {
+            Ok(key) if has_name(&key, name) => {
+                let left = key.names().iter().filter(|other| *other != name);
+                let left: Vec<_> = left.map(String::as_str).collect();
+                let secret = line.split_whitespace().nth(1).unwrap_or_default();
+                (!left.is_empty()).then(|| format!("{} {secret}\n", left.join(",")))
             }
             _ => Some(format!("{line}\n")),
         })
@@ -131,16 +131,14 @@ fn remove(cameras: &Path, name: &str) -> anyhow::Result<()> {
     replace(cameras, &kept).with_context(|| format!("{} cannot be written", cameras.display()))
 }
 
-/// The lines that are keys, each with its names.
-fn lines(text: &str) -> impl Iterator<Item = (&str, Vec<&str>)> {
-    text.lines()
-        .filter_map(|line| Some((line, parse_line(line)?)))
+/// The keys of a list; remarks and blank lines are passed over.
+fn keys(text: &str) -> impl Iterator<Item = KnownCamera> {
+    text.lines().filter_map(|line| line.parse().ok())
 }
 
-/// The names of a line; `None` for blank lines and remarks.
-fn parse_line(line: &str) -> Option<Vec<&str>> {
-    let names = line.split_whitespace().next()?;
-    (!names.starts_with('#')).then(|| names.split(',').collect())
+/// Whether the key's line has just this name; a key for any name has only `*`.
+fn has_name(key: &KnownCamera, name: &str) -> bool {
+    key.names().iter().any(|listed| listed == name)
 }
 
 /// The text of a list, once all its lines are found to be right.

@@ -32,7 +32,7 @@ pub fn relay_key(path: &Path) -> Result<PrivateKey, String> {
     let text = read_text(path).map_err(|error| format!("'{name}': {error}; {advice}"))?;
     text.trim()
         .parse()
-        .map_err(|error| format!("'{name}' holds no relay's key: {error}; {advice}"))
+        .map_err(|error| format!("'{name}' holds no relay's key: {error}"))
 }
 
 /// The list of known cameras. The error is a sentence with the file and what to do.
@@ -51,5 +51,5 @@ pub fn camera_token(path: &Path) -> Result<CameraToken, String> {
     let text = read_text(path).map_err(|error| format!("'{name}': {error}; {advice}"))?;
     text.trim()
         .parse()
-        .map_err(|error| format!("'{name}' holds no camera's token: {error}; {advice}"))
+        .map_err(|error| format!("'{name}' holds no camera's token: {error}"))
 }

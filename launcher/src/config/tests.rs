@@ -276,3 +276,44 @@ fn says_why_a_file_cannot_be_read() {
         )
     );
 }
+
+#[test]
+fn reads_the_key_files_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let relay = camrelay_protocol::PrivateKey::from_random([7; 32]);
+    let token = camrelay_protocol::CameraToken::new(relay.public(), [9; 32]);
+    write("relay.key", &relay.to_text());
+    write("door.key", &token.to_text());
+    write(
+        "cameras.txt",
+        &token.known_camera(vec!["door".into()]).to_text(),
+    );
+    let good = "[relay]\naccept = \"known\"\nkey = \"relay.key\"\ncameras = \"cameras.txt\"\n\
+                [[camera]]\nname = \"door\"\nsource = \"x.mp4\"\nkey = \"door.key\"";
+    write("good.toml", good);
+    let deployment = Deployment::load(&folder.path().join("good.toml")).unwrap();
+    let beside = |name: &str| Some(folder.path().join(name));
+    let relay = deployment.relay.unwrap();
+    assert_eq!(relay.key, beside("relay.key"));
+    assert_eq!(relay.cameras, beside("cameras.txt"));
+    assert_eq!(deployment.cameras[0].key, beside("door.key"));
+
+    let swapped = good
+        .replace("\"cameras.txt\"", "\"CAMERAS\"")
+        .replace("\"relay.key\"", "\"cameras.txt\"")
+        .replace("\"door.key\"", "\"relay.key\"")
+        .replace("\"CAMERAS\"", "\"door.key\"");
+    write("swapped.toml", &swapped);
+    let errors = Deployment::load(&folder.path().join("swapped.toml")).unwrap_err();
+    let prefix = format!("{}/", folder.path().display());
+    let errors = errors.to_string().replace(&prefix, "");
+    assert_eq!(
+        errors.lines().collect::<Vec<_>>(),
+        [
+            "swapped.toml:3:7: relay.key: 'cameras.txt' holds no relay's key: a private key is 43 characters of base64url; this has 91",
+            "swapped.toml:4:11: relay.cameras: 'door.key' is no list of cameras: line 1: expected camera names separated by commas, a space, and a key",
+            "swapped.toml:8:7: camera 'door'.key: 'relay.key' holds no camera's token: a camera's token starts with 'camrelay1.'; 'launcher keys add' prints one",
+        ]
+    );
+}
