@@ -41,7 +41,7 @@ fn mode(path: &Path) -> u32 {
 const LIST: [&str; 2] = ["--cameras", "cameras.txt"];
 const ADD: [&str; 5] = ["add", "--relay-key", "relay.key", LIST[0], LIST[1]];
 
-fn add<'a>(name: &'a str) -> Vec<&'a str> {
+fn add(name: &str) -> Vec<&str> {
     ADD.into_iter().chain([name]).collect()
 }
 
