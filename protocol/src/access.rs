@@ -58,7 +58,10 @@ fn is_local(address: IpAddr) -> bool {
 
 /// A camera name: 1 to [`MAX_CAMERA_NAME`] of `A-Z a-z 0-9 - _ .`, the first a letter or digit,
 /// so that it fits a URL's path, a file's name and a log line as it is.
-pub(crate) fn check_name(name: &str) -> Result<(), Error> {
+///
+/// # Errors
+/// [`Error::BadName`].
+pub fn check_name(name: &str) -> Result<(), Error> {
     let fits = name.len() <= MAX_CAMERA_NAME
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name

@@ -26,7 +26,7 @@ mod stats;
 mod time;
 mod wire;
 
-pub use access::{Accept, Access};
+pub use access::{Accept, Access, check_name as check_camera_name};
 pub use endpoint::{Config, Connect, Endpoint, Event, PeerId, Role, Transmit};
 pub use error::{Code, Error, Rejection};
 pub use frame::{Frame, FrameFlags, GapReason, ReceivedFrame};

@@ -1,0 +1,644 @@
+/**
+ * SECTION:element-camrelaysink
+ * @see_also: camrelaysrc
+ *
+ * `camrelaysink` sends the frames of a camera to a camrelay relay, or to any
+ * #camrelaysrc that listens. A buffer is one frame: a whole JPEG, a whole access unit of
+ * H.264 or H.265, a packet of audio; caps of any kind go with it.
+ *
+ * It connects by itself, and again when the relay restarts, appears late or is lost for a
+ * while; frames that come in between are dropped and counted. It never waits for the network.
+ *
+ * The stream must be cut into frames: put a parser before it where the source does not.
+ * Video and audio of one camera go through two elements with the same `host`, `port`,
+ * `camera` and `key`, and another `stream` each; they share one session.
+ *
+ * ## Example pipelines
+ * |[
+ * gst-launch-1.0 videotestsrc is-live=true ! jpegenc ! camrelaysink host=127.0.0.1 camera=x
+ * ]| Sends a test picture to a relay on this machine.
+ * |[
+ * gst-launch-1.0 v4l2src ! image/jpeg ! camrelaysink host=relay.local camera=door key=door.key
+ * ]| Sends what a webcam compresses itself, with the key that the relay's owner made for it.
+ */
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use camrelay_protocol::{Code, DEFAULT_PORT, Error, Frame, FrameFlags, MAX_STREAMS, Rejection};
+use gst::glib;
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use gst_base::prelude::*;
+use gst_base::subclass::prelude::*;
+
+use crate::clocks::Running;
+use crate::notices::{self, Notices, Noticing};
+use crate::port::{Direction, Notice, Publisher, SessionSettings, clock};
+use crate::uri::{self, CamRelayUri};
+use crate::{keys, stats};
+
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new(
+        "camrelaysink",
+        gst::DebugColorFlags::empty(),
+        Some("Sends live frames to a camrelay relay"),
+    )
+});
+
+const DEFAULT_HOST: &str = "127.0.0.1";
+const DEFAULT_LATENCY: u32 = 120;
+/// Longest latency, in milliseconds.
+const MAX_LATENCY: u32 = 60_000;
+/// Smallest UDP payload that can be asked for, in bytes: what every IPv6 path carries.
+const MIN_MTU: u32 = 1200;
+/// Largest UDP payload, in bytes.
+const MAX_MTU: u32 = 65_507;
+/// How long the end of the stream may wait for the relay to have every frame.
+const FINISH: Duration = Duration::from_secs(1);
+const URI_PARAMETERS: [&str; 4] = ["key", "latency", "mtu", "stream"];
+
+#[derive(Clone)]
+struct Settings {
+    host: String,
+    port: u16,
+    camera: Option<String>,
+    key: Option<String>,
+    /// Milliseconds.
+    latency: u32,
+    mtu: u16,
+    stream: u16,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            host: DEFAULT_HOST.into(),
+            port: DEFAULT_PORT,
+            camera: None,
+            key: None,
+            latency: DEFAULT_LATENCY,
+            mtu: 0,
+            stream: 0,
+        }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    session: Option<SessionSettings>,
+    publisher: Option<Arc<Publisher>>,
+    /// The caps of the stream, to say again when the stream begins anew after its end.
+    caps: Option<String>,
+    /// The stream has ended; the next frame begins it anew.
+    ended: bool,
+    /// The error that will not go away was posted.
+    failed: bool,
+    /// A warning was posted, and nothing has got better since.
+    warned: bool,
+    /// A key frame was asked for since the last frame.
+    key_asked: bool,
+    flushing: bool,
+    /// Wakes whoever waits for the relay to have every frame.
+    finishing: Option<SyncSender<()>>,
+}
+
+/// Lock order: `settings` and `state` are each taken alone, and let go before anything else
+/// is called.
+#[derive(Default)]
+pub(crate) struct CamRelaySink {
+    settings: Mutex<Settings>,
+    state: Mutex<State>,
+    notices: Notices,
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for CamRelaySink {
+    const NAME: &'static str = "GstCamRelaySink";
+    type Type = super::CamRelaySink;
+    type ParentType = gst_base::BaseSink;
+    type Interfaces = (gst::URIHandler,);
+}
+
+impl ObjectImpl for CamRelaySink {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+            vec![
+                glib::ParamSpecString::builder("host")
+                    .nick("Host")
+                    .blurb("Host name or address of the relay")
+                    .default_value(DEFAULT_HOST)
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecUInt::builder("port")
+                    .nick("Port")
+                    .blurb("UDP port of the relay")
+                    .minimum(1)
+                    .maximum(u16::MAX.into())
+                    .default_value(DEFAULT_PORT.into())
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecString::builder("camera")
+                    .nick("Camera")
+                    .blurb(
+                        "Name under which viewers find the camera: 1 to 64 letters, digits, \
+                         '-', '_' or '.'",
+                    )
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecString::builder("key")
+                    .nick("Key")
+                    .blurb(
+                        "Token that the relay's owner made for the camera, or the path of a \
+                         file that holds it (null = anonymous)",
+                    )
+                    .write_only()
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecUInt::builder("latency")
+                    .nick("Latency")
+                    .blurb(
+                        "Time beyond the network's own delay within which a frame may still \
+                         be repaired, in ms",
+                    )
+                    .maximum(MAX_LATENCY)
+                    .default_value(DEFAULT_LATENCY)
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecUInt::builder("mtu")
+                    .nick("MTU")
+                    .blurb("UDP payload of a datagram, in bytes (0 = find out, otherwise 1200 or more)")
+                    .maximum(MAX_MTU)
+                    .default_value(0)
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecUInt::builder("stream")
+                    .nick("Stream")
+                    .blurb("Number of the stream within its camera")
+                    .maximum(u32::from(MAX_STREAMS) - 1)
+                    .default_value(0)
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
+                    .nick("Statistics")
+                    .blurb("Counters of the session, which elements of one camera share")
+                    .read_only()
+                    .build(),
+            ]
+        });
+        &PROPERTIES
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        let mut settings = self.settings();
+        let number = || value.get::<u32>().expect("type checked upstream");
+        let string = || {
+            value
+                .get::<Option<String>>()
+                .expect("type checked upstream")
+        };
+        match pspec.name() {
+            "host" => settings.host = string().unwrap_or_else(|| DEFAULT_HOST.into()),
+            "port" => settings.port = number() as u16,
+            "camera" => settings.camera = string(),
+            "key" => settings.key = string(),
+            "latency" => settings.latency = number(),
+            "mtu" => settings.mtu = mtu(number()),
+            "stream" => settings.stream = number() as u16,
+            other => unreachable!("there is no property {other}"),
+        }
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        if pspec.name() == "stats" {
+            let publisher = self.state().publisher.clone();
+            let stats = publisher.map(|one| one.stats()).unwrap_or_default();
+            return stats::structure(&stats).to_value();
+        }
+        let settings = self.settings();
+        match pspec.name() {
+            "host" => settings.host.to_value(),
+            "port" => u32::from(settings.port).to_value(),
+            "camera" => settings.camera.to_value(),
+            "latency" => settings.latency.to_value(),
+            "mtu" => u32::from(settings.mtu).to_value(),
+            "stream" => u32::from(settings.stream).to_value(),
+            other => unreachable!("there is no property {other}"),
+        }
+    }
+
+    fn constructed(&self) {
+        self.parent_constructed();
+        let obj = self.obj();
+        obj.set_sync(true);
+        obj.set_processing_deadline(gst::ClockTime::ZERO);
+        obj.set_enable_last_sample(false);
+    }
+}
+
+impl GstObjectImpl for CamRelaySink {}
+
+impl ElementImpl for CamRelaySink {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Camera relay sink",
+                "Sink/Network",
+                "Sends the frames of a camera to a camrelay relay over UDP",
+                "The camrelay authors",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let template = gst::PadTemplate::new(
+                "sink",
+                gst::PadDirection::Sink,
+                gst::PadPresence::Always,
+                &gst::Caps::new_any(),
+            );
+            vec![template.expect("a template of any caps")]
+        });
+        &TEMPLATES
+    }
+
+    fn send_event(&self, event: gst::Event) -> bool {
+        // A frame leaves when it was captured, not a pipeline's latency later: the base class
+        // must not learn the latency, but elements upstream must.
+        if event.type_() == gst::EventType::Latency {
+            return self.obj().sink_pad().push_event(event);
+        }
+        self.parent_send_event(event)
+    }
+}
+
+impl BaseSinkImpl for CamRelaySink {
+    fn start(&self) -> Result<(), gst::ErrorMessage> {
+        self.notices.reset();
+        let session = self.session_settings()?;
+        *self.state() = State {
+            session: Some(session),
+            ..State::default()
+        };
+        self.open()
+    }
+
+    fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        self.notices.reset();
+        let state = std::mem::take(&mut *self.state());
+        drop(state);
+        Ok(())
+    }
+
+    fn unlock(&self) -> Result<(), gst::ErrorMessage> {
+        let mut state = self.state();
+        state.flushing = true;
+        if let Some(finishing) = state.finishing.take() {
+            // A full channel wakes as well.
+            let _ = finishing.try_send(());
+        }
+        Ok(())
+    }
+
+    fn unlock_stop(&self) -> Result<(), gst::ErrorMessage> {
+        self.state().flushing = false;
+        Ok(())
+    }
+
+    fn set_caps(&self, caps: &gst::Caps) -> Result<(), gst::LoggableError> {
+        let text = caps.to_string();
+        self.state().caps = Some(text.clone());
+        let refused = |error: Error| gst::loggable_error!(CAT, "{error}");
+        match self.running() {
+            Some(publisher) => publisher.set_caps(&text).or_else(|error| match error {
+                Error::UnknownPeer => Ok(()),
+                error => {
+                    gst::element_imp_error!(self, gst::StreamError::Format, ["{error}"]);
+                    Err(refused(error))
+                }
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn render(&self, buffer: &gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+        if self.state().ended {
+            self.begin_anew()?;
+        }
+        if buffer.size() == 0 {
+            return Ok(gst::FlowSuccess::Ok);
+        }
+        let frame = self.frame(buffer)?;
+        let Some(publisher) = self.running() else {
+            return Err(gst::FlowError::Error);
+        };
+        let sent = publisher.send(frame);
+        self.state().key_asked = false;
+        match sent {
+            // The session is over, and the error that says why is on its way.
+            Ok(()) | Err(Error::UnknownPeer) => Ok(gst::FlowSuccess::Ok),
+            Err(Error::NoCaps(_)) => {
+                gst::element_imp_error!(
+                    self,
+                    gst::CoreError::Negotiation,
+                    ["The stream has no caps; put a parser or a capsfilter before camrelaysink"]
+                );
+                Err(gst::FlowError::NotNegotiated)
+            }
+            Err(error) => {
+                gst::element_imp_error!(
+                    self,
+                    gst::StreamError::Failed,
+                    ["Cannot send this to a relay: {error}"]
+                );
+                Err(gst::FlowError::Error)
+            }
+        }
+    }
+
+    fn event(&self, event: gst::Event) -> bool {
+        if event.type_() == gst::EventType::Eos {
+            self.finish();
+        }
+        self.parent_event(event)
+    }
+}
+
+impl URIHandlerImpl for CamRelaySink {
+    const URI_TYPE: gst::URIType = gst::URIType::Sink;
+
+    fn protocols() -> &'static [&'static str] {
+        &[uri::SCHEME]
+    }
+
+    fn uri(&self) -> Option<String> {
+        let settings = self.settings().clone();
+        let mut parameters = Vec::new();
+        let mut add = |name: &str, value: String| parameters.push((name.to_string(), value));
+        if let Some(key) = settings.key.filter(|key| !keys::is_secret(key)) {
+            add("key", key);
+        }
+        add("latency", settings.latency.to_string());
+        add("mtu", settings.mtu.to_string());
+        add("stream", settings.stream.to_string());
+        let uri = CamRelayUri {
+            host: Some(settings.host),
+            port: Some(settings.port),
+            camera: settings.camera,
+            parameters,
+        };
+        Some(uri.to_text())
+    }
+
+    fn set_uri(&self, text: &str) -> Result<(), glib::Error> {
+        if self.obj().current_state() > gst::State::Ready {
+            let text = "the URI of a running camrelaysink cannot be changed";
+            return Err(glib::Error::new(gst::URIError::BadState, text));
+        }
+        let parsed = CamRelayUri::parse(text)?;
+        let mut settings = Settings {
+            host: parsed.host.unwrap_or_else(|| DEFAULT_HOST.into()),
+            port: parsed.port.unwrap_or(DEFAULT_PORT),
+            camera: parsed.camera,
+            ..Settings::default()
+        };
+        for (name, value) in &parsed.parameters {
+            match name.as_str() {
+                "key" => settings.key = Some(value.clone()),
+                "latency" => settings.latency = uri::number(name, value, 0..=MAX_LATENCY)?,
+                "mtu" => settings.mtu = mtu(uri::number(name, value, 0..=MAX_MTU)?),
+                "stream" => {
+                    let highest = u32::from(MAX_STREAMS) - 1;
+                    settings.stream = uri::number(name, value, 0..=highest)? as u16;
+                }
+                _ => return Err(uri::unknown(name, &URI_PARAMETERS)),
+            }
+        }
+        *self.settings() = settings;
+        Ok(())
+    }
+}
+
+impl Noticing for CamRelaySink {
+    fn notices(&self) -> &Notices {
+        &self.notices
+    }
+
+    fn notice(&self, notice: Notice) {
+        match notice {
+            Notice::Connected => {
+                gst::info!(CAT, imp = self, "connected");
+                self.state().warned = false;
+            }
+            Notice::Waiting(reason) => self.warn(&reason.to_string()),
+            Notice::NoAddress(words) => self.warn(&format!("its address is not found: {words}")),
+            Notice::Failed(reason) => self.fail(&reason),
+            Notice::KeyframeRequested => self.ask_for_key_frame(),
+            Notice::Port(_) => {}
+        }
+    }
+}
+
+impl CamRelaySink {
+    fn settings(&self) -> MutexGuard<'_, Settings> {
+        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn session_settings(&self) -> Result<SessionSettings, gst::ErrorMessage> {
+        let settings = self.settings().clone();
+        let wrong = |why: &str| gst::error_msg!(gst::ResourceError::Settings, ["{why}"]);
+        let camera = settings.camera.filter(|camera| !camera.is_empty());
+        let camera = camera.ok_or_else(|| wrong("Give the camera a name with camera=NAME"))?;
+        let token = settings.key.as_deref().map(keys::camera_token);
+        Ok(SessionSettings {
+            direction: Direction::Publish,
+            host: settings.host,
+            port: settings.port,
+            camera,
+            token: token.transpose().map_err(|why| wrong(&why))?,
+            latency: Duration::from_millis(settings.latency.into()),
+            mtu: settings.mtu,
+        })
+    }
+
+    /// Joins the session, or opens it.
+    fn open(&self) -> Result<(), gst::ErrorMessage> {
+        let Some(session) = self.state().session.clone() else {
+            return Ok(());
+        };
+        let stream = self.settings().stream;
+        let publisher = Publisher::new(session, stream, notices::observer(self))
+            .map_err(|error| gst::error_msg!(gst::ResourceError::OpenWrite, ["{error}"]))?;
+        self.state().publisher = Some(Arc::new(publisher));
+        Ok(())
+    }
+
+    /// The publisher, unless the session is over for good.
+    fn running(&self) -> Option<Arc<Publisher>> {
+        let state = self.state();
+        state.publisher.clone().filter(|_| !state.failed)
+    }
+
+    /// Begins the stream anew after its end, as after a seek.
+    fn begin_anew(&self) -> Result<(), gst::FlowError> {
+        let mut state = self.state();
+        state.ended = false;
+        let old = state.publisher.take();
+        let caps = state.caps.clone();
+        drop(state);
+        drop(old);
+        self.open().map_err(|message| {
+            self.post_error_message(message);
+            gst::FlowError::Error
+        })?;
+        if let (Some(publisher), Some(caps)) = (self.running(), caps) {
+            // The same caps were taken before.
+            let _ = publisher.set_caps(&caps);
+        }
+        Ok(())
+    }
+
+    /// Ends the stream, and waits a little until the relay has every frame.
+    fn finish(&self) {
+        let (finishing, finished) = sync_channel(1);
+        let mut state = self.state();
+        state.ended = true;
+        let publisher = state.publisher.clone().filter(|_| !state.flushing);
+        state.finishing = Some(finishing.clone());
+        drop(state);
+        if publisher.is_some_and(|publisher| publisher.end(finishing)) {
+            // Told, told to stop waiting, or not told in time: the stream has ended.
+            let _ = finished.recv_timeout(FINISH);
+        }
+        self.state().finishing = None;
+    }
+
+    /// The frame that a buffer holds, without a copy.
+    fn frame(&self, buffer: &gst::Buffer) -> Result<Frame, gst::FlowError> {
+        let segment = self.obj().segment();
+        let segment = segment.downcast_ref::<gst::ClockTime>();
+        let (pts, dts) = (buffer.pts(), buffer.dts());
+        let running_time = segment.and_then(|segment| segment.to_running_time(pts.or(dts)));
+        let running = Running::of(&*self.obj());
+        let capture = match (running_time, running) {
+            (Some(running_time), Some(running)) => running.moment(running_time),
+            _ => clock::now(),
+        };
+        let dts_offset = match (pts, dts) {
+            (Some(pts), Some(dts)) => pts.nseconds() as i64 - dts.nseconds() as i64,
+            _ => 0,
+        };
+        let flags = buffer.flags();
+        let mapped = buffer.clone().into_mapped_buffer_readable();
+        let mapped = mapped.map_err(|_| {
+            gst::element_imp_error!(
+                self,
+                gst::ResourceError::Read,
+                ["Cannot read a buffer; its memory is not the system's"]
+            );
+            gst::FlowError::Error
+        })?;
+        Ok(Frame {
+            data: Bytes::from_owner(mapped),
+            capture,
+            dts_offset,
+            duration: buffer.duration().map(Into::into),
+            wall: wall_of(buffer).or_else(|| clock::wall_at(capture)),
+            flags: FrameFlags {
+                key: !flags.contains(gst::BufferFlags::DELTA_UNIT),
+                discardable: flags.contains(gst::BufferFlags::DROPPABLE),
+                header: flags.contains(gst::BufferFlags::HEADER),
+                discont: flags.contains(gst::BufferFlags::DISCONT),
+            },
+        })
+    }
+
+    /// What the session is about, for messages.
+    fn about(&self) -> String {
+        let state = self.state();
+        let session = state.session.as_ref();
+        session.map_or_else(String::new, |session| {
+            let SessionSettings {
+                camera, host, port, ..
+            } = session;
+            format!("camera '{camera}' at the relay {host}:{port}")
+        })
+    }
+
+    /// Warns, once until the session is up again.
+    fn warn(&self, why: &str) {
+        if std::mem::replace(&mut self.state().warned, true) {
+            gst::debug!(CAT, imp = self, "still waiting: {why}");
+            return;
+        }
+        gst::element_imp_warning!(
+            self,
+            gst::ResourceError::OpenWrite,
+            ["Waiting for {}: {why}", self.about()]
+        );
+    }
+
+    /// Posts the one error after which nothing more is sent.
+    fn fail(&self, reason: &Rejection) {
+        self.state().failed = true;
+        let about = self.about();
+        match reason.code {
+            Code::UnknownKey | Code::NameNotAllowed | Code::SecurityRequired => {
+                gst::element_imp_error!(
+                    self,
+                    gst::ResourceError::NotAuthorized,
+                    ["Refused: {about}: {reason}"]
+                );
+            }
+            Code::CapsUnsupported => gst::element_imp_error!(
+                self,
+                gst::StreamError::Format,
+                ["Refused: {about}: {reason}"]
+            ),
+            _ => gst::element_imp_error!(
+                self,
+                gst::ResourceError::Write,
+                ["Ended: {about}: {reason}"]
+            ),
+        }
+    }
+
+    /// Asks upstream for a key frame, at most once for each frame.
+    fn ask_for_key_frame(&self) {
+        if std::mem::replace(&mut self.state().key_asked, true) {
+            return;
+        }
+        gst::debug!(CAT, imp = self, "a viewer needs a key frame");
+        let event = gst_video::UpstreamForceKeyUnitEvent::builder()
+            .all_headers(true)
+            .build();
+        if !self.obj().sink_pad().push_event(event) {
+            gst::debug!(CAT, imp = self, "nobody upstream makes key frames");
+        }
+    }
+}
+
+/// When a buffer was captured, in microseconds since the Unix epoch, where it says so.
+fn wall_of(buffer: &gst::BufferRef) -> Option<u64> {
+    let mut metas = buffer.iter_meta::<gst::ReferenceTimestampMeta>();
+    let unix = metas.find(|meta| {
+        let name = meta.reference().structure(0).map(|one| one.name());
+        name.is_some_and(|name| name == "timestamp/x-unix")
+    })?;
+    Some(unix.timestamp().useconds())
+}
+
+/// The payload to use for what was asked for, in bytes; 0 finds it out.
+fn mtu(asked: u32) -> u16 {
+    match asked {
+        0 => 0,
+        asked => asked.clamp(MIN_MTU, MAX_MTU) as u16,
+    }
+}

@@ -1,0 +1,301 @@
+//! The thread that drives one endpoint over one socket.
+//!
+//! Lock order: the core's lock is taken alone. It is held neither across a system call
+//! nor across a delivery; queues and observers, which have locks of their own, are
+//! reached only after it was let go.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use camrelay_protocol::{Config, Endpoint, Event, PeerId, Time};
+use polling::{Event as Interest, Events, PollMode, Poller};
+
+use super::delivery::Delivery;
+use super::random::SystemRandom;
+use super::socket::{Incoming, Outgoing, Socket};
+use super::{CAT, PortError, clock};
+
+/// Datagram batches taken in a row before something is sent.
+const MAX_BATCHES: usize = 8;
+const SOCKET_KEY: usize = 0;
+
+/// What a port does with the events of its endpoint.
+pub(super) trait Side: Send + 'static {
+    /// Takes an event; what it leads to outside goes to `out`.
+    fn handle(
+        &mut self,
+        endpoint: &mut Endpoint,
+        now: Time,
+        peer: PeerId,
+        event: Event,
+        out: &mut Vec<Delivery>,
+    );
+
+    /// Carries out what is due on this side; returns when to call again.
+    fn poll(
+        &mut self,
+        endpoint: &mut Endpoint,
+        now: Time,
+        out: &mut Vec<Delivery>,
+    ) -> Option<Time> {
+        let _ = (endpoint, now, out);
+        None
+    }
+
+    /// Ends every session.
+    fn close(&mut self, endpoint: &mut Endpoint, now: Time);
+
+    /// Whether every session has ended.
+    fn is_closed(&self) -> bool;
+
+    /// The port's thread failed; nothing will come any more.
+    fn fail(&mut self, out: &mut Vec<Delivery>);
+}
+
+/// One socket, its endpoint and its side, shared by the thread and the elements.
+pub(super) struct Driver<S> {
+    socket: Socket,
+    poller: Poller,
+    core: Mutex<Core<S>>,
+}
+
+struct Core<S> {
+    endpoint: Endpoint,
+    side: S,
+    stop: Option<Stop>,
+}
+
+struct Stop {
+    deadline: Time,
+    closed: bool,
+    flushed: Option<SyncSender<()>>,
+}
+
+impl<S: Side> Driver<S> {
+    /// Starts the thread `name`. `side` is given a way back to the driver.
+    pub(super) fn start(
+        name: &str,
+        socket: Socket,
+        config: Config,
+        side: impl FnOnce(&Weak<Self>) -> S,
+    ) -> Result<(Arc<Self>, JoinHandle<()>), PortError> {
+        let endpoint = Endpoint::new(config, Box::new(SystemRandom::new()?));
+        let poller = Poller::new()?;
+        // SAFETY: the driver owns both and closes the poller no later than the socket, and
+        // a closed socket leaves the kernel's list by itself.
+        unsafe {
+            poller.add_with_mode(&socket, Interest::readable(SOCKET_KEY), PollMode::Level)?;
+        }
+        let driver = Arc::new_cyclic(|weak| Self {
+            socket,
+            poller,
+            core: Mutex::new(Core {
+                endpoint,
+                side: side(weak),
+                stop: None,
+            }),
+        });
+        let thread = std::thread::Builder::new().name(name.into()).spawn({
+            let driver = driver.clone();
+            move || driver.run()
+        })?;
+        Ok((driver, thread))
+    }
+
+    pub(super) fn local_addr(&self) -> std::net::SocketAddr {
+        self.socket.local_addr()
+    }
+
+    /// Runs `action` with the side and the endpoint, then lets the thread send what it led to.
+    pub(super) fn with<R>(&self, action: impl FnOnce(&mut S, &mut Endpoint, Time) -> R) -> R {
+        let result = self.read(action);
+        self.wake();
+        result
+    }
+
+    /// As [`Self::with`], for what has something to hand on.
+    pub(super) fn tell(
+        &self,
+        action: impl FnOnce(&mut S, &mut Endpoint, Time, &mut Vec<Delivery>),
+    ) {
+        let mut out = Vec::new();
+        self.read(|side, endpoint, now| action(side, endpoint, now, &mut out));
+        self.deliver(&mut out);
+        self.wake();
+    }
+
+    /// As [`Self::with`], for what leads to nothing to send.
+    pub(super) fn read<R>(&self, action: impl FnOnce(&mut S, &mut Endpoint, Time) -> R) -> R {
+        let mut core = self.lock();
+        let Core { endpoint, side, .. } = &mut *core;
+        action(side, endpoint, clock::now())
+    }
+
+    /// Ends every session and, `linger` later at the latest, the thread. The receiver hears
+    /// when everything that was waiting has left the socket.
+    pub(super) fn stop(&self, linger: Duration) -> Receiver<()> {
+        let (flushed, receiver) = sync_channel(1);
+        self.lock().stop = Some(Stop {
+            deadline: clock::now() + linger,
+            closed: false,
+            flushed: Some(flushed),
+        });
+        self.wake();
+        receiver
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Core<S>> {
+        // A thread that panicked leaves a core that is told to fail, and is then only closed.
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        if let Err(error) = self.poller.notify() {
+            gst::error!(CAT, "cannot wake the port's thread: {error}");
+        }
+    }
+
+    fn run(&self) {
+        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.drive()));
+        let problem = match ran {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it panicked".into(),
+        };
+        gst::error!(CAT, "the port's thread ended: {problem}");
+        let mut out = Vec::new();
+        self.lock().side.fail(&mut out);
+        out.into_iter().for_each(|delivery| {
+            delivery.carry_out();
+        });
+    }
+
+    fn drive(&self) -> io::Result<()> {
+        let mut incoming = Incoming::new();
+        let mut outgoing = Outgoing::default();
+        let mut out = Vec::new();
+        let mut events = Events::with_capacity(NonZeroUsize::MIN);
+        let mut readable = false;
+        loop {
+            let mut due = self.advance(&mut incoming, &mut out);
+            self.deliver(&mut out);
+            for _ in 0..MAX_BATCHES {
+                if !readable {
+                    break;
+                }
+                readable = self.socket.recv(&mut incoming).unwrap_or_else(|error| {
+                    gst::debug!(CAT, "cannot receive: {error}");
+                    false
+                });
+                due = self.advance(&mut incoming, &mut out);
+                self.deliver(&mut out);
+            }
+            self.flush(&mut outgoing);
+            let Some(timeout) = self.timeout(due, outgoing.is_pending()) else {
+                return Ok(());
+            };
+            readable = self.wait(&mut events, outgoing.is_pending(), timeout)?;
+        }
+    }
+
+    /// Feeds what was received to the endpoint and its events to the side; returns when the
+    /// side has something to do.
+    fn advance(&self, incoming: &mut Incoming, out: &mut Vec<Delivery>) -> Option<Time> {
+        let mut core = self.lock();
+        let Core {
+            endpoint,
+            side,
+            stop,
+        } = &mut *core;
+        let now = clock::now();
+        incoming.for_each(|from, datagram| endpoint.handle_datagram(now, from, datagram));
+        if let Some(stop) = stop.as_mut().filter(|stop| !stop.closed) {
+            side.close(endpoint, now);
+            stop.closed = true;
+        }
+        if endpoint.poll_timeout().is_some_and(|due| due <= now) {
+            endpoint.handle_timeout(now);
+        }
+        let due = side.poll(endpoint, now, out);
+        while let Some((peer, event)) = endpoint.poll_event() {
+            side.handle(endpoint, now, peer, event, out);
+        }
+        due
+    }
+
+    /// Hands on what `out` holds, and asks for the key frames that queues then need.
+    fn deliver(&self, out: &mut Vec<Delivery>) {
+        for delivery in out.drain(..) {
+            if let Some((peer, stream)) = delivery.carry_out() {
+                self.read(|_, endpoint, now| endpoint.request_keyframe(now, peer, stream));
+            }
+        }
+    }
+
+    /// Sends until nothing is left or the kernel takes no more.
+    fn flush(&self, outgoing: &mut Outgoing) {
+        while self.socket.send(outgoing) {
+            let segments = self.socket.max_segments();
+            let transmit =
+                self.lock()
+                    .endpoint
+                    .poll_transmit(clock::now(), segments, &mut outgoing.buffer);
+            let Some(transmit) = transmit else {
+                return;
+            };
+            outgoing.begin(transmit);
+        }
+    }
+
+    /// How long to wait for something to do; `None`: the port is done.
+    fn timeout(&self, due: Option<Time>, sending: bool) -> Option<Option<Duration>> {
+        let mut core = self.lock();
+        let now = clock::now();
+        let mut due = [due, core.endpoint.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min();
+        let closed = core.side.is_closed();
+        if let Some(stop) = core.stop.as_mut().filter(|stop| stop.closed) {
+            if !sending && let Some(flushed) = stop.flushed.take() {
+                // Whoever asked may have stopped waiting.
+                let _ = flushed.try_send(());
+            }
+            if closed && !sending || stop.deadline <= now {
+                return None;
+            }
+            due = Some(due.map_or(stop.deadline, |due| due.min(stop.deadline)));
+        }
+        Some(due.map(|due| due.since(now)))
+    }
+
+    /// Waits; returns whether datagrams have come.
+    fn wait(
+        &self,
+        events: &mut Events,
+        sending: bool,
+        timeout: Option<Duration>,
+    ) -> io::Result<bool> {
+        if sending {
+            let interest = Interest::all(SOCKET_KEY);
+            self.poller
+                .modify_with_mode(&self.socket, interest, PollMode::Level)?;
+        }
+        events.clear();
+        match self.poller.wait(events, timeout) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        if sending {
+            let interest = Interest::readable(SOCKET_KEY);
+            self.poller
+                .modify_with_mode(&self.socket, interest, PollMode::Level)?;
+        }
+        Ok(events.iter().any(|event| event.readable))
+    }
+}

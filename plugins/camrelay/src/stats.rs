@@ -1,0 +1,24 @@
+//! The `stats` property of both elements.
+
+use camrelay_protocol::Stats;
+
+/// Counters as a structure, by srtsrc's names where they mean the same.
+pub(crate) fn structure(stats: &Stats) -> gst::Structure {
+    gst::Structure::builder("application/x-camrelay-statistics")
+        .field("packets-sent", stats.packets_sent)
+        .field("packets-received", stats.packets_received)
+        .field("packets-received-dropped", stats.packets_received_dropped)
+        .field("bytes-sent", stats.bytes_sent)
+        .field("bytes-received", stats.bytes_received)
+        .field("frames-sent", stats.frames_sent)
+        .field("frames-dropped", stats.frames_dropped)
+        .field("frames-delivered", stats.frames_delivered)
+        .field("frames-lost", stats.frames_lost)
+        .field("frames-late", stats.frames_late)
+        .field("reconnects", stats.reconnects)
+        .field("rtt-ms", stats.rtt_us as f64 / 1_000.0)
+        .field("mtu", u32::from(stats.mtu))
+        .field("cipher", stats.cipher)
+        .field("connected", stats.connected)
+        .build()
+}

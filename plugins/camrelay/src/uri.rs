@@ -1,0 +1,112 @@
+//! `camrelay://host:port/camera?latency=120&stream=0`: one URI for both elements.
+
+use gst::glib::{self, Uri, UriFlags};
+
+/// The URI scheme.
+pub(crate) const SCHEME: &str = "camrelay";
+
+/// A parsed URI. What it leaves out keeps its default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CamRelayUri {
+    /// Host name or address; IPv6 without brackets.
+    pub(crate) host: Option<String>,
+    pub(crate) port: Option<u16>,
+    pub(crate) camera: Option<String>,
+    /// Parameters in order, not escaped.
+    pub(crate) parameters: Vec<(String, String)>,
+}
+
+impl CamRelayUri {
+    /// Reads a URI.
+    ///
+    /// # Errors
+    /// `GstURIError`, saying what is wrong.
+    pub(crate) fn parse(text: &str) -> Result<Self, glib::Error> {
+        let uri = Uri::parse(text, UriFlags::ENCODED_QUERY | UriFlags::ENCODED_PATH)
+            .map_err(|error| bad(format!("'{text}' is no URI: {error}")))?;
+        if uri.scheme() != SCHEME {
+            let text = format!("'{text}' does not start with {SCHEME}://");
+            return Err(glib::Error::new(gst::URIError::UnsupportedProtocol, &text));
+        }
+        let port = u16::try_from(uri.port()).ok();
+        let camera = unescape(uri.path().trim_start_matches('/'))?;
+        let mut parameters = Vec::new();
+        let query = uri.query().unwrap_or_default();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            parameters.push((unescape(name)?, unescape(value)?));
+        }
+        Ok(Self {
+            host: uri
+                .host()
+                .map(Into::into)
+                .filter(|host: &String| !host.is_empty()),
+            port,
+            camera: Some(camera).filter(|camera| !camera.is_empty()),
+            parameters,
+        })
+    }
+
+    /// Writes the URI.
+    pub(crate) fn to_text(&self) -> String {
+        let host = self.host.as_deref().unwrap_or_default();
+        let host = if host.contains(':') {
+            format!("[{host}]")
+        } else {
+            host.into()
+        };
+        let mut text = format!("{SCHEME}://{host}");
+        if let Some(port) = self.port {
+            text += &format!(":{port}");
+        }
+        if let Some(camera) = &self.camera {
+            text += &format!("/{}", escape(camera));
+        }
+        for (index, (name, value)) in self.parameters.iter().enumerate() {
+            let separator = if index == 0 { '?' } else { '&' };
+            text += &format!("{separator}{}={}", escape(name), escape(value));
+        }
+        text
+    }
+}
+
+/// A parameter's number within `range`.
+///
+/// # Errors
+/// `GstURIError`, naming the parameter.
+pub(crate) fn number(
+    name: &str,
+    value: &str,
+    range: std::ops::RangeInclusive<u32>,
+) -> Result<u32, glib::Error> {
+    let number = value.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| {
+        let (low, high) = range.into_inner();
+        bad(format!(
+            "'{name}={value}' is no number from {low} to {high}"
+        ))
+    })
+}
+
+/// The error for a parameter that an element does not have.
+pub(crate) fn unknown(name: &str, known: &[&str]) -> glib::Error {
+    let known = known.join(", ");
+    bad(format!(
+        "there is no parameter '{name}'; use one of {known}"
+    ))
+}
+
+/// A `GstURIError` for a URI that cannot be used as it is.
+pub(crate) fn bad(text: String) -> glib::Error {
+    glib::Error::new(gst::URIError::BadUri, &text)
+}
+
+fn escape(text: &str) -> String {
+    Uri::escape_string(text, None, false).into()
+}
+
+fn unescape(text: &str) -> Result<String, glib::Error> {
+    let plain = Uri::unescape_string(text, None);
+    let plain = plain.ok_or_else(|| bad(format!("'{text}' is escaped wrongly")))?;
+    Ok(plain.into())
+}
