@@ -8,10 +8,10 @@ use crate::wire::fragment::{FLAG_REPAIR, Fragment, FrameHeader, MAX_SYMBOL_INDEX
 
 /// Which symbols of one block have come, by number.
 #[derive(Clone, Default)]
-pub(crate) struct Have([u64; MAX_SYMBOL_INDEX / 64]);
+struct Have([u64; MAX_SYMBOL_INDEX / 64]);
 
 impl Have {
-    pub(crate) fn contains(&self, symbol: u16) -> bool {
+    fn contains(&self, symbol: u16) -> bool {
         self.0[usize::from(symbol / 64)] & 1 << (symbol % 64) != 0
     }
 
@@ -19,12 +19,12 @@ impl Have {
         self.0[usize::from(symbol / 64)] |= 1 << (symbol % 64);
     }
 
-    pub(crate) fn count(&self) -> u16 {
+    fn count(&self) -> u16 {
         self.0.iter().map(|word| word.count_ones() as u16).sum()
     }
 
     /// Data symbols below `k` that have not come.
-    pub(crate) fn missing(&self, k: u8) -> impl Iterator<Item = u16> + '_ {
+    fn missing(&self, k: u8) -> impl Iterator<Item = u16> + '_ {
         (0..u16::from(k)).filter(|symbol| !self.contains(*symbol))
     }
 }
@@ -89,16 +89,15 @@ impl Assembly {
         self.layout.coded_len()
     }
 
-    pub(crate) fn have(&self) -> &[Have] {
-        &self.have
-    }
-
-    pub(crate) fn layout(&self) -> Layout {
-        self.layout
+    /// Symbols that each block still needs.
+    pub(crate) fn deficits(&self) -> Vec<u8> {
+        (0..self.layout.blocks)
+            .map(|block| self.deficit(block) as u8)
+            .collect()
     }
 
     /// How many more symbols a block needs.
-    pub(crate) fn deficit(&self, block: u8) -> u16 {
+    fn deficit(&self, block: u8) -> u16 {
         u16::from(self.layout.k).saturating_sub(self.have[usize::from(block)].count())
     }
 

@@ -41,8 +41,6 @@ const RECALL_AFTER: Duration = Duration::from_millis(1500);
 /// How long a caller waits after a refusal.
 const RETRY_REFUSED: Duration = Duration::from_secs(1);
 const RETRY_FORBIDDEN: Duration = Duration::from_secs(5);
-/// Key-frame requests closer together than this are one.
-const KEYFRAME_INTERVAL: Duration = Duration::from_millis(200);
 /// The latency where nothing was said.
 const DEFAULT_LATENCY: Duration = Duration::from_millis(120);
 
@@ -220,7 +218,6 @@ struct Peer {
     scheduled: Option<Time>,
     /// Stands in `ready`.
     ready: bool,
-    keyframe_asked: BTreeMap<u16, Time>,
     /// Of earlier sessions.
     past: Stats,
 }
@@ -430,13 +427,13 @@ impl Endpoint {
 
     /// Receiver: asks the sender for a key frame; requests close together become one.
     pub fn request_keyframe(&mut self, now: Time, peer: PeerId, stream: u16) {
-        let Some(entry) = self.peers.get_mut(&peer) else {
-            return;
-        };
-        let asked = entry.keyframe_asked.get(&stream);
-        if stream < MAX_STREAMS && asked.is_none_or(|at| now.since(*at) >= KEYFRAME_INTERVAL) {
-            entry.keyframe_asked.insert(stream, now);
-            self.send_message(now, peer, &Message::KeyframeRequest { stream });
+        let session = self
+            .peers
+            .get_mut(&peer)
+            .and_then(|peer| peer.session.as_mut());
+        if let Some(session) = session {
+            let sent = session.request_keyframe(now, stream);
+            self.settle(now, peer, sent);
         }
     }
 
@@ -570,7 +567,6 @@ impl Endpoint {
             session,
             scheduled: None,
             ready: false,
-            keyframe_asked: BTreeMap::new(),
             past: Stats::default(),
         };
         self.peers.insert(id, peer);
@@ -655,12 +651,16 @@ impl Endpoint {
             let silent = session.is_silent(now);
             let before = session.receive_memory();
             let mut happened = Vec::new();
-            session.poll_streams(now, &mut happened);
+            session.handle_timeout(now);
+            let polled = session.poll_streams(now, &mut happened);
             self.memory = self.memory - before + session.receive_memory();
             self.digest(now, id, happened);
             if let Some(reason) = over {
                 self.remove(id, reason);
                 return;
+            }
+            if polled.is_err() {
+                return self.settle(now, id, polled);
             }
             let lost = match self.peers.get_mut(&id).map(|peer| &mut peer.side) {
                 Some(Side::Listening(listening)) if listening.proved => silence >= SESSION_TIMEOUT,

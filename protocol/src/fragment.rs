@@ -10,7 +10,7 @@ use crate::wire::header::{HEADER_LEN, TAG_LEN};
 use crate::{Frame, FrameFlags};
 
 /// Symbols of one block before a frame is cut into several, so that each keeps room for parity.
-const WANTED_BLOCK_SYMBOLS: usize = 200;
+const WANTED_BLOCK_SYMBOLS: usize = 128;
 
 /// Bytes of symbol that a datagram of `mtu` bytes carries.
 pub(crate) const fn symbol_room(mtu: u16) -> usize {
@@ -75,6 +75,27 @@ pub(crate) struct Coded {
 }
 
 impl Coded {
+    /// Shows `len` bytes from `offset` on; copied to `scratch` only where they do not lie in the
+    /// frame's own bytes.
+    pub(crate) fn read<'a>(
+        &'a self,
+        offset: usize,
+        len: usize,
+        scratch: &'a mut Vec<u8>,
+    ) -> &'a [u8] {
+        let own = offset
+            .checked_sub(FrameHeader::LEN)
+            .and_then(|at| self.data.get(at..at + len));
+        match own {
+            Some(bytes) => bytes,
+            None => {
+                scratch.clear();
+                self.write(offset, len, scratch);
+                scratch
+            }
+        }
+    }
+
     /// Appends `len` bytes from `offset` on.
     pub(crate) fn write(&self, offset: usize, len: usize, out: &mut Vec<u8>) {
         let end = out.len() + len;

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use crate::assembly::{Added, Assembly};
 use crate::clock::Clock;
 use crate::fragment::flags_from_wire;
-use crate::wire::fragment::{Fragment, FrameHeader};
+use crate::wire::feedback::Deficit;
+use crate::wire::fragment::{FLAG_REPAIR, Fragment, FrameHeader};
 use crate::{Frame, GapReason, ReceivedFrame, Time};
 
 /// Frames ahead of the next one to hand over that are kept.
@@ -41,12 +42,13 @@ pub(crate) enum Outcome {
 }
 
 enum Slot {
+    /// Nothing came of it, but of later frames.
+    Unseen,
     Open(Assembly),
     Whole {
         header: FrameHeader,
         data: Bytes,
         memory: usize,
-        repaired: bool,
     },
 }
 
@@ -54,7 +56,31 @@ struct Open {
     slot: Slot,
     /// The sender's clock, microseconds.
     capture: u64,
+    /// When its first flight counts as over.
+    over_at: Time,
+    /// That is certain: its last symbol or a newer frame came.
+    over: bool,
+    /// When its deficit is to be reported next.
+    report_at: Option<Time>,
+    reports: u32,
+    /// How often the last report was sent.
+    last_reports: u32,
 }
+
+/// What reports are timed by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    pub(crate) rtt: Duration,
+    /// How long to wait for reordered packets.
+    pub(crate) reorder: Duration,
+    /// How long without a symbol a first flight takes to be over.
+    pub(crate) tail: Duration,
+    /// Time between a report and the next, beside the round trip and reordering.
+    pub(crate) jitter: Duration,
+}
+
+/// A report that could be the last is repeated after these times.
+const LAST_REPORTS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(2)];
 
 /// Limits that the stream keeps to.
 #[derive(Clone, Copy, Debug)]
@@ -82,9 +108,35 @@ pub(crate) struct Reassembly {
     end: Option<(u64, Time)>,
     /// Capture time and number of the frame handed over last.
     last: Option<(u64, u64)>,
+    /// Frames were lost since the last key frame.
+    broken: bool,
+    /// A key frame is needed and was not asked for.
+    wants_key: bool,
+    whole: u64,
+    pub(crate) counters: ReceiveCounters,
+}
+
+/// Counters of frames.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ReceiveCounters {
     pub(crate) delivered: u64,
     pub(crate) lost: u64,
-    pub(crate) repaired: u64,
+    /// Whole, but of no use without a lost one.
+    pub(crate) undecodable: u64,
+    pub(crate) by_parity: u64,
+    pub(crate) by_resend: u64,
+}
+
+impl ReceiveCounters {
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            delivered: self.delivered + other.delivered,
+            lost: self.lost + other.lost,
+            undecodable: self.undecodable + other.undecodable,
+            by_parity: self.by_parity + other.by_parity,
+            by_resend: self.by_resend + other.by_resend,
+        }
+    }
 }
 
 impl Reassembly {
@@ -100,15 +152,21 @@ impl Reassembly {
             caps: VecDeque::new(),
             end: None,
             last: None,
-            delivered: 0,
-            lost: 0,
-            repaired: 0,
+            broken: false,
+            wants_key: false,
+            whole: 0,
+            counters: ReceiveCounters::default(),
         }
     }
 
     /// Bytes held by open and waiting frames.
     pub(crate) fn memory(&self) -> usize {
         self.memory
+    }
+
+    /// Frames that became whole.
+    pub(crate) fn whole(&self) -> u64 {
+        self.whole
     }
 
     pub(crate) fn set_latency(&mut self, latency: Duration) {
@@ -147,16 +205,24 @@ impl Reassembly {
     /// Takes one symbol. The capture time is extended already.
     pub(crate) fn handle_fragment(
         &mut self,
+        now: Time,
         fragment: &Fragment,
         symbol: &[u8],
         capture: u64,
         limits: Limits,
+        timing: Timing,
     ) -> Outcome {
         let number = self.extend(fragment.sequence);
         if self.next.is_some_and(|next| number < next) {
             return Outcome::Old;
         }
-        if !self.frames.contains_key(&number) {
+        if !matches!(
+            self.frames.get(&number),
+            Some(Open {
+                slot: Slot::Open(_) | Slot::Whole { .. },
+                ..
+            })
+        ) {
             let size = Assembly::cost(fragment, symbol.len());
             // The last symbols may be padding: a frame of the limit fits with one symbol a block
             // to spare.
@@ -172,8 +238,13 @@ impl Reassembly {
                 return Outcome::NoRoom;
             }
             self.memory += size;
-            let slot = Slot::Open(Assembly::new(fragment, symbol.len() as u16));
-            self.frames.insert(number, Open { slot, capture });
+            self.open(
+                now,
+                number,
+                Assembly::new(fragment, symbol.len() as u16),
+                capture,
+                timing,
+            );
         }
         self.newest = self.newest.max(Some(number));
         let Some(open) = self.frames.get_mut(&number) else {
@@ -182,7 +253,15 @@ impl Reassembly {
         let Slot::Open(assembly) = &mut open.slot else {
             return Outcome::Duplicate;
         };
-        match assembly.add(fragment, symbol) {
+        let added = assembly.add(fragment, symbol);
+        if fragment.flags & FLAG_REPAIR == 0 && !open.over && open.reports == 0 {
+            let last = fragment.block + 1 == fragment.blocks
+                && fragment.symbol + 1 == u16::from(fragment.first_flight);
+            open.over = last;
+            open.over_at = now + if last { timing.reorder } else { timing.tail };
+            open.report_at = Some(open.over_at);
+        }
+        match added {
             Added::New => Outcome::Taken,
             Added::Duplicate => Outcome::Duplicate,
             Added::Inconsistent => Outcome::Inconsistent,
@@ -190,36 +269,137 @@ impl Reassembly {
         }
     }
 
-    fn complete(&mut self, number: u64) -> Outcome {
-        let Some(Open {
-            slot: Slot::Open(assembly),
+    /// Opens a frame, and those before it that nothing came of; the older ones' first flights are
+    /// over.
+    fn open(&mut self, now: Time, number: u64, assembly: Assembly, capture: u64, timing: Timing) {
+        let over_at = now + timing.reorder;
+        let begin = self.newest.map_or(self.next, |newest| Some(newest + 1));
+        let (from, captured) = match (self.last, self.newest) {
+            (_, Some(newest)) if self.frames.contains_key(&newest) => {
+                (newest, self.frames[&newest].capture)
+            }
+            (Some((last, captured)), _) => (last, captured),
+            _ => (number, capture),
+        };
+        for unseen in begin.unwrap_or(number)..number {
+            let share = capture.saturating_sub(captured) * unseen.saturating_sub(from)
+                / number.saturating_sub(from).max(1);
+            let open = Open {
+                slot: Slot::Unseen,
+                capture: captured + share,
+                over_at,
+                over: true,
+                report_at: Some(over_at),
+                reports: 0,
+                last_reports: 0,
+            };
+            self.frames.insert(unseen, open);
+        }
+        let older = self.frames.range_mut(..number).map(|(_, open)| open);
+        for open in older.filter(|open| !open.over && open.reports == 0) {
+            open.over = true;
+            open.over_at = open.over_at.min(over_at);
+            open.report_at = Some(open.over_at);
+        }
+        let over_at = now + timing.tail;
+        let slot = Slot::Open(assembly);
+        let open = Open {
+            slot,
             capture,
-        }) = self.frames.remove(&number)
-        else {
+            over_at,
+            over: false,
+            report_at: Some(over_at),
+            reports: 0,
+            last_reports: 0,
+        };
+        self.frames.insert(number, open);
+    }
+
+    // Reports.
+
+    /// When a deficit is to be reported.
+    pub(crate) fn report_due(&self) -> Option<Time> {
+        self.incomplete()
+            .filter_map(|(_, open)| open.report_at)
+            .min()
+    }
+
+    fn incomplete(&self) -> impl Iterator<Item = (&u64, &Open)> {
+        self.frames
+            .iter()
+            .filter(|(_, open)| !matches!(open.slot, Slot::Whole { .. }))
+    }
+
+    /// Appends what frames lack whose first flight is over, and plans the next report.
+    pub(crate) fn report(
+        &mut self,
+        now: Time,
+        clock: &Clock,
+        timing: Timing,
+        out: &mut Vec<Deficit>,
+    ) {
+        let (stream, latency) = (self.stream, self.latency);
+        for (number, open) in &mut self.frames {
+            let blocks = match &open.slot {
+                Slot::Whole { .. } => continue,
+                Slot::Unseen => Vec::new(),
+                Slot::Open(assembly) => assembly.deficits(),
+            };
+            if open.over_at > now {
+                continue;
+            }
+            out.push(Deficit {
+                stream,
+                sequence: *number as u32,
+                blocks,
+            });
+            if open.report_at.is_none_or(|at| at > now) {
+                continue;
+            }
+            open.reports += 1;
+            let deadline = clock.map(open.capture) + latency;
+            let next = now + timing.rtt + timing.reorder + timing.jitter;
+            open.report_at = if next + timing.rtt <= deadline {
+                Some(next)
+            } else {
+                // No answer to a report after this one would come in time: make sure of this one.
+                let repeated = open.last_reports as usize;
+                open.last_reports += 1;
+                LAST_REPORTS.get(repeated).map(|wait| now + *wait)
+            };
+        }
+    }
+
+    fn complete(&mut self, number: u64) -> Outcome {
+        let Some(open) = self.frames.get_mut(&number) else {
+            return Outcome::Old;
+        };
+        let Slot::Open(assembly) = std::mem::replace(&mut open.slot, Slot::Unseen) else {
             return Outcome::Old;
         };
         let (memory, repaired) = (assembly.memory(), assembly.repaired);
-        match assembly.finish() {
-            Some((header, data)) => {
-                let slot = Slot::Whole {
-                    header,
-                    data,
-                    memory,
-                    repaired,
-                };
-                self.frames.insert(number, Open { slot, capture });
-                Outcome::Taken
-            }
-            None => {
-                self.memory -= memory;
-                Outcome::Inconsistent
-            }
+        let Some((header, data)) = assembly.finish() else {
+            self.memory -= memory;
+            return Outcome::Inconsistent;
+        };
+        match (open.reports, repaired) {
+            (0, false) => {}
+            (0, true) => self.counters.by_parity += 1,
+            _ => self.counters.by_resend += 1,
         }
+        open.slot = Slot::Whole {
+            header,
+            data,
+            memory,
+        };
+        self.whole += 1;
+        Outcome::Taken
     }
 
     fn remove(&mut self, number: u64) -> Option<Open> {
         let open = self.frames.remove(&number)?;
         self.memory -= match &open.slot {
+            Slot::Unseen => 0,
             Slot::Open(assembly) => assembly.memory(),
             Slot::Whole { memory, .. } => *memory,
         };
@@ -238,19 +418,12 @@ impl Reassembly {
         }
     }
 
-    /// When frame `number`, not whole, is given up. One that no fragment came of takes its place
-    /// in time between its neighbours.
+    /// When frame `number`, not whole, is given up.
     fn deadline(&self, number: u64, clock: &Clock) -> Option<Time> {
-        let Some((at, open)) = self.frames.range(number..).next() else {
-            return self.end.map(|(_, deadline)| deadline);
-        };
-        let capture = match self.last {
-            Some((last, captured)) if *at > number && open.capture > captured => {
-                captured + (open.capture - captured) * (number - last) / (at - last)
-            }
-            _ => open.capture,
-        };
-        Some(clock.map(capture) + self.latency)
+        match self.frames.range(number..).next() {
+            Some((_, open)) => Some(clock.map(open.capture) + self.latency),
+            None => self.end.map(|(_, deadline)| deadline),
+        }
     }
 
     /// Hands over what is due, in order, and gives up what is late.
@@ -280,7 +453,7 @@ impl Reassembly {
             }
             let ready = self.frames.get(&next).is_some_and(|open| match &open.slot {
                 Slot::Whole { header, .. } => Some(header.caps_generation) == self.generation,
-                Slot::Open(_) => false,
+                Slot::Open(_) | Slot::Unseen => false,
             });
             if ready {
                 if gap > 0 {
@@ -295,7 +468,8 @@ impl Reassembly {
                 .is_some_and(|deadline| deadline <= now)
             {
                 self.remove(next);
-                self.lost += 1;
+                self.counters.lost += 1;
+                self.broken = true;
                 gap += 1;
             } else {
                 break;
@@ -312,21 +486,22 @@ impl Reassembly {
 
     fn hand_over(&mut self, number: u64, clock: &Clock, out: &mut impl FnMut(Output)) {
         let Some(Open {
-            slot:
-                Slot::Whole {
-                    header,
-                    data,
-                    repaired,
-                    ..
-                },
+            slot: Slot::Whole { header, data, .. },
             capture,
+            ..
         }) = self.remove(number)
         else {
             return;
         };
-        self.delivered += 1;
-        self.repaired += u64::from(repaired);
         self.last = Some((number, capture));
+        let flags = flags_from_wire(header.flags);
+        if self.broken && !flags.key {
+            self.wants_key = true;
+            self.counters.undecodable += 1;
+            return;
+        }
+        self.broken = false;
+        self.counters.delivered += 1;
         // The header has the nanoseconds that the fragments' microseconds leave out.
         let nanos = Duration::from_nanos(header.capture % 1000);
         let known = |value: u64| (value != 0).then_some(value);
@@ -340,9 +515,14 @@ impl Reassembly {
                 dts_offset: header.dts_offset,
                 duration: known(header.duration.into()).map(Duration::from_micros),
                 wall: known(header.wall),
-                flags: flags_from_wire(header.flags),
+                flags,
             },
         }));
+    }
+
+    /// Whether a key frame is needed since a frame was lost; asked once.
+    pub(crate) fn take_wants_key(&mut self) -> bool {
+        std::mem::take(&mut self.wants_key)
     }
 
     /// When [`Self::poll`] has something to do if no fragment comes.

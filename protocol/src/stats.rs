@@ -22,8 +22,20 @@ pub struct Stats {
     pub frames_delivered: u64,
     /// Frames never completed.
     pub frames_lost: u64,
-    /// Frames completed after their deadline.
-    pub frames_late: u64,
+    /// Whole frames not delivered because a lost one is needed to decode them.
+    pub frames_undecodable: u64,
+    /// Parity symbols sent in first flights.
+    pub parity_sent: u64,
+    /// Symbols sent in answer to reports of loss.
+    pub repairs_sent: u64,
+    /// Incoming frames made whole by their first flight's parity.
+    pub recovered_by_parity: u64,
+    /// Incoming frames made whole by symbols sent on request.
+    pub recovered_by_resend: u64,
+    /// Share of incoming datagrams lost lately, 0 to 1.
+    pub loss_fraction: f64,
+    /// How much faster this clock runs than the sender's, in parts per million.
+    pub clock_skew_ppm: f64,
     /// Sessions opened after the first.
     pub reconnects: u64,
     /// Smoothed round-trip time, in microseconds; 0 until measured.
@@ -50,7 +62,11 @@ impl Stats {
             frames_dropped: self.frames_dropped + current.frames_dropped,
             frames_delivered: self.frames_delivered + current.frames_delivered,
             frames_lost: self.frames_lost + current.frames_lost,
-            frames_late: self.frames_late + current.frames_late,
+            frames_undecodable: self.frames_undecodable + current.frames_undecodable,
+            parity_sent: self.parity_sent + current.parity_sent,
+            repairs_sent: self.repairs_sent + current.repairs_sent,
+            recovered_by_parity: self.recovered_by_parity + current.recovered_by_parity,
+            recovered_by_resend: self.recovered_by_resend + current.recovered_by_resend,
             reconnects: self.reconnects + current.reconnects,
             ..current
         }

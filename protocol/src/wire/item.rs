@@ -1,6 +1,7 @@
 //! The items inside a DATA datagram: a kind byte and its fields.
 
 use super::Reader;
+use super::feedback::Feedback;
 use super::fragment::Fragment;
 
 /// Bytes of a CONTROL item before its piece.
@@ -11,9 +12,10 @@ const PING: u8 = 1;
 const PONG: u8 = 2;
 const CONTROL: u8 = 3;
 const CONTROL_ACK: u8 = 4;
+const FEEDBACK: u8 = 5;
 const FRAGMENT: u8 = 6;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Item<'a> {
     /// The sender's clock, nanoseconds.
     Ping { sent: u64 },
@@ -31,6 +33,8 @@ pub(crate) enum Item<'a> {
     },
     /// All pieces before this sequence number have arrived.
     ControlAck { next: u16 },
+    /// What the receiver of media has and lacks.
+    Feedback(Feedback),
     /// One symbol of a frame; always last.
     Fragment {
         fragment: Fragment,
@@ -70,6 +74,7 @@ impl Item<'_> {
                 out.push(CONTROL_ACK);
                 out.extend_from_slice(&next.to_be_bytes());
             }
+            Item::Feedback(feedback) => encode_feedback(feedback, usize::MAX, out),
             Item::Fragment { fragment, symbol } => {
                 encode_fragment_head(fragment, out);
                 out.extend_from_slice(symbol);
@@ -84,11 +89,17 @@ pub(crate) fn encode_fragment_head(fragment: &Fragment, out: &mut Vec<u8>) {
     fragment.encode(out);
 }
 
+/// Appends a FEEDBACK of at most `room` bytes.
+pub(crate) fn encode_feedback(feedback: &Feedback, room: usize, out: &mut Vec<u8>) {
+    out.push(FEEDBACK);
+    feedback.encode(room.saturating_sub(1), out);
+}
+
 /// The items of a datagram's plaintext, in order. Ends at padding; yields an `Err` once, and
 /// last, where the bytes are malformed.
 pub(crate) struct Items<'a>(Reader<'a>);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
 impl<'a> Items<'a> {
@@ -124,6 +135,7 @@ impl<'a> Items<'a> {
             CONTROL_ACK => Item::ControlAck {
                 next: reader.u16()?,
             },
+            FEEDBACK => Item::Feedback(Feedback::decode(reader)?),
             FRAGMENT => {
                 let fragment = Fragment::decode(reader)?;
                 let symbol = reader.rest();
@@ -171,6 +183,7 @@ mod tests {
                 piece: b"piece",
             },
             Item::ControlAck { next: 8 },
+            Item::Feedback(Feedback::default()),
         ];
         let mut bytes = Vec::new();
         for item in &items {

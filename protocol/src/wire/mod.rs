@@ -2,6 +2,7 @@
 //! All integers are big-endian. `docs/protocol.md` is normative.
 
 pub(crate) mod control;
+pub(crate) mod feedback;
 pub(crate) mod fragment;
 pub(crate) mod header;
 pub(crate) mod item;

@@ -1,27 +1,26 @@
-//! One authenticated association: packet numbers, the control channel, streams both ways.
+//! One authenticated association: packet numbers, the control channel, media both ways.
+
+mod receiver;
+mod sender;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::clock::Clock;
+use self::receiver::Receiver;
+use self::sender::Sender;
 use crate::control::Control;
-use crate::fragment::{Coded, Layout, flags_to_wire, frame_header, symbol_room};
 use crate::handshake::Established;
-use crate::reassembly::{Limits, Outcome, Output, Reassembly};
+use crate::reassembly::{Limits, Outcome, Output};
 use crate::replay::ReplayWindow;
 use crate::wire::control::Message;
 use crate::wire::fragment::Fragment;
-use crate::wire::header::{HEADER_LEN, Header, Kind, MAX_PACKET_NUMBER, TAG_LEN};
-use crate::wire::item::{Item, Items, encode_fragment_head};
-use crate::{Error, Frame, MAX_CAPS, MAX_STREAMS, Rejection, Stats, Time};
+use crate::wire::header::{Header, Kind, MAX_PACKET_NUMBER, TAG_LEN};
+use crate::wire::item::{Item, Items, encode_feedback};
+use crate::{Error, Frame, MAX_STREAMS, Rejection, Stats, Time};
 
 /// UDP payload that every path is taken to carry (fits an IPv6 tunnel of 1280 bytes).
 pub(crate) const BASE_MTU: u16 = 1200;
-/// Frames waiting to be sent, at most; a new one beyond that is dropped whole.
-pub(crate) const MAX_QUEUED_FRAMES: usize = 64;
-/// Bytes waiting to be sent, at most.
-pub(crate) const MAX_QUEUED_BYTES: usize = 16 << 20;
 /// Bytes of incoming frames held, at most.
 pub(crate) const MAX_RECEIVE_MEMORY: usize = 32 << 20;
 /// Media stops when the other side was not heard for this long.
@@ -36,24 +35,10 @@ const MIN_CONTROL_TIMEOUT: Duration = Duration::from_millis(50);
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// How long a CLOSE is repeated.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Key-frame requests closer together than this are one.
+const KEYFRAME_INTERVAL: Duration = Duration::from_millis(200);
 /// Pings waiting for their answer to leave, at most.
 const MAX_PONGS: usize = 4;
-
-/// A stream that this side sends.
-#[derive(Clone, Debug)]
-pub(crate) struct SendStream {
-    pub(crate) caps: String,
-    generation: u8,
-    next: u32,
-}
-
-struct Queued {
-    fragment: Fragment,
-    layout: Layout,
-    coded: Coded,
-    /// The place of the next data symbol to send.
-    place: usize,
-}
 
 /// What happened inside the session.
 #[derive(Debug)]
@@ -66,6 +51,14 @@ pub(crate) enum Happened {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Broken;
 
+/// A session that ends.
+struct Closing {
+    reason: Rejection,
+    asked: Time,
+    /// When CLOSE was first sent.
+    sent: Option<Time>,
+}
+
 pub(crate) struct Session {
     pub(crate) remote: SocketAddr,
     established: Established,
@@ -77,17 +70,12 @@ pub(crate) struct Session {
     last_heard: Time,
     last_ping: Option<Time>,
     pongs: VecDeque<(u64, Time)>,
-    latency: Duration,
-    mtu: u16,
     max_frame_size: usize,
-    send: BTreeMap<u16, SendStream>,
-    queue: VecDeque<Queued>,
-    queued_bytes: usize,
-    receive: BTreeMap<u16, Reassembly>,
-    clock: Clock,
-    closing: Option<(Rejection, Time)>,
-    close_sent: bool,
-    pub(crate) stats: Stats,
+    sender: Sender,
+    receiver: Receiver,
+    keyframe_asked: BTreeMap<u16, Time>,
+    closing: Option<Closing>,
+    stats: Stats,
 }
 
 impl Session {
@@ -112,16 +100,15 @@ impl Session {
             last_heard: now,
             last_ping: None,
             pongs: VecDeque::new(),
-            latency,
-            mtu: if mtu == 0 { BASE_MTU } else { mtu },
             max_frame_size,
-            send: BTreeMap::new(),
-            queue: VecDeque::new(),
-            queued_bytes: 0,
-            receive: BTreeMap::new(),
-            clock: Clock::new(),
+            sender: Sender::new(
+                if mtu == 0 { BASE_MTU } else { mtu },
+                max_frame_size,
+                latency,
+            ),
+            receiver: Receiver::new(latency),
+            keyframe_asked: BTreeMap::new(),
             closing: None,
-            close_sent: false,
             stats: Stats {
                 cipher,
                 ..Stats::default()
@@ -152,14 +139,13 @@ impl Session {
     }
 
     pub(crate) fn receive_memory(&self) -> usize {
-        self.receive.values().map(Reassembly::memory).sum()
+        self.receiver.memory()
     }
 
+    /// How long, beyond the one-way delay, frames may take, those that come and those that go.
     pub(crate) fn set_latency(&mut self, latency: Duration) {
-        self.latency = latency;
-        self.receive
-            .values_mut()
-            .for_each(|stream| stream.set_latency(latency));
+        self.receiver.set_latency(latency);
+        self.sender.set_budget(latency);
     }
 
     pub(crate) fn send_message(&mut self, message: &Message) -> Result<(), Broken> {
@@ -168,7 +154,11 @@ impl Session {
 
     /// Ends the session once what was handed over is sent: [`Self::is_over`] then.
     pub(crate) fn close(&mut self, now: Time, reason: Rejection) {
-        self.closing.get_or_insert((reason, now + CLOSE_TIMEOUT));
+        self.closing.get_or_insert(Closing {
+            reason,
+            asked: now,
+            sent: None,
+        });
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -177,9 +167,10 @@ impl Session {
 
     /// Whether a session that is closing has ended, and why it was closed.
     pub(crate) fn is_over(&self, now: Time) -> Option<Rejection> {
-        let (reason, deadline) = self.closing.as_ref()?;
-        let over = *deadline <= now || (self.close_sent && self.control.is_idle());
-        over.then(|| reason.clone())
+        let closing = self.closing.as_ref()?;
+        let sent = closing.sent?;
+        let over = self.control.is_idle() || now.since(sent) >= CLOSE_TIMEOUT;
+        over.then(|| closing.reason.clone())
     }
 
     // Sending.
@@ -190,83 +181,21 @@ impl Session {
         caps: &str,
         first: u32,
     ) -> Result<Result<(), Broken>, Error> {
-        if stream >= MAX_STREAMS {
-            return Err(Error::BadStream(stream));
-        }
-        if caps.len() > MAX_CAPS {
-            return Err(Error::CapsTooLong(caps.len()));
-        }
-        let known = self.send.get(&stream);
-        if known.is_some_and(|known| known.caps == caps) {
-            return Ok(Ok(()));
-        }
-        let entry = SendStream {
-            caps: caps.into(),
-            generation: known.map_or(0, |known| known.generation.wrapping_add(1)),
-            next: known.map_or(first, |known| known.next),
-        };
-        let message = Message::Caps {
-            stream,
-            generation: entry.generation,
-            first: entry.next,
-            caps: caps.into(),
-        };
-        self.send.insert(stream, entry);
-        Ok(self.send_message(&message))
+        let message = self.sender.set_caps(stream, caps, first)?;
+        Ok(message.map_or(Ok(()), |message| self.send_message(&message)))
     }
 
     pub(crate) fn end_stream(&mut self, stream: u16) -> Result<(), Broken> {
-        match self.send.remove(&stream) {
-            Some(entry) => self.send_message(&Message::StreamEnd {
-                stream,
-                end: entry.next,
-            }),
+        match self.sender.end_stream(stream) {
+            Some(message) => self.send_message(&message),
             None => Ok(()),
         }
     }
 
     /// Queues a frame, or drops it and counts it.
     pub(crate) fn send_frame(&mut self, now: Time, stream: u16, frame: Frame) -> Result<(), Error> {
-        let room = symbol_room(self.mtu);
-        let size = frame.data.len();
-        let layout = Layout::new(size, room)
-            .filter(|_| size <= self.max_frame_size)
-            .ok_or(Error::FrameTooLarge {
-                size,
-                limit: self.max_frame_size,
-            })?;
-        let entry = self.send.get_mut(&stream).ok_or(Error::NoCaps(stream))?;
-        let full =
-            self.queue.len() >= MAX_QUEUED_FRAMES || self.queued_bytes + size > MAX_QUEUED_BYTES;
-        if full || self.closing.is_some() || now.since(self.last_heard) >= SILENT_AFTER {
-            self.stats.frames_dropped += 1;
-            return Ok(());
-        }
-        let fragment = Fragment {
-            flags: flags_to_wire(frame.flags),
-            stream,
-            sequence: entry.next,
-            capture: frame.capture.low_micros(),
-            symbol: 0,
-            k: layout.k,
-            first_flight: layout.k,
-            block: 0,
-            blocks: layout.blocks,
-            code: 1,
-        };
-        entry.next = entry.next.wrapping_add(1);
-        let header = frame_header(&frame, entry.generation).encode();
-        self.queued_bytes += size;
-        self.queue.push_back(Queued {
-            fragment,
-            layout,
-            coded: Coded {
-                header,
-                data: frame.data,
-            },
-            place: 0,
-        });
-        Ok(())
+        let refuse = self.closing.is_some() || self.is_silent(now);
+        self.sender.push(stream, frame, refuse)
     }
 
     fn ping_interval(&self, now: Time) -> Duration {
@@ -293,7 +222,8 @@ impl Session {
             Some(Time::default())
         };
         let control = self.control.due(self.control_timeout());
-        [Some(self.ping_due(now)), pongs, control]
+        let report = self.receiver.report_due();
+        [Some(self.ping_due(now)), pongs, control, report]
             .into_iter()
             .flatten()
             .min()
@@ -302,42 +232,54 @@ impl Session {
 
     /// Whether [`Self::write_batch`] has something to write.
     pub(crate) fn has_output(&self, now: Time) -> bool {
-        !self.queue.is_empty() || self.close_is_due() || self.small_due(now) <= now
+        self.small_due(now) <= now
+            || self.sender.next_len(now).is_some()
+            || self.close_due().is_some_and(|due| due <= now)
     }
 
-    /// Says CLOSE once the frames before it are sent.
+    /// When CLOSE is to be said: once the frames before it have come or had their time.
+    fn close_due(&self) -> Option<Time> {
+        let closing = self
+            .closing
+            .as_ref()
+            .filter(|closing| closing.sent.is_none())?;
+        let patience = self.sender.budget() + self.rtt.unwrap_or(INITIAL_RTT);
+        Some(if self.sender.is_settled() {
+            Time::default()
+        } else {
+            closing.asked + patience
+        })
+    }
+
     fn send_close(&mut self, now: Time) {
-        if self.close_is_due() {
-            self.close_sent = true;
-            if let Some((reason, deadline)) = &mut self.closing {
-                *deadline = now + CLOSE_TIMEOUT;
-                let message = Message::Close(reason.clone());
-                // With the control channel full the deadline ends the session.
+        if self.close_due().is_some_and(|due| due <= now) {
+            if let Some(closing) = &mut self.closing {
+                closing.sent = Some(now);
+                let message = Message::Close(closing.reason.clone());
+                // With the control channel full the timeout ends the session.
                 let _ = self.send_message(&message);
             }
         }
     }
 
-    fn close_is_due(&self) -> bool {
-        self.closing.is_some() && !self.close_sent && self.queue.is_empty()
+    /// Carries out what is due to be sent later than its cause.
+    pub(crate) fn handle_timeout(&mut self, now: Time) {
+        self.sender.handle_timeout(now);
     }
 
     /// When something is to be done although nothing comes.
     pub(crate) fn poll_timeout(&self, now: Time) -> Time {
-        let streams = self
-            .receive
-            .values()
-            .filter_map(|s| s.poll_timeout(&self.clock));
-        let closing = self.closing.as_ref().map(|(_, deadline)| *deadline);
+        let closing = self
+            .closing
+            .as_ref()
+            .and_then(|closing| closing.sent)
+            .map(|sent| sent + CLOSE_TIMEOUT);
         // A ping interval ends early when silence turns into quiet.
         let quiet =
             (self.caller && self.silence(now) < QUIET_AFTER).then(|| self.last_heard + QUIET_AFTER);
-        streams
-            .chain(closing)
-            .chain(quiet)
-            .chain([self.small_due(now)])
-            .min()
-            .unwrap_or(now)
+        let media = [self.receiver.poll_timeout(), self.sender.poll_timeout()];
+        let rest = [closing, self.close_due(), quiet, Some(self.small_due(now))];
+        media.into_iter().chain(rest).flatten().min().unwrap_or(now)
     }
 
     /// Appends one batch of datagrams, each of the size returned but the last, which may be
@@ -359,19 +301,15 @@ impl Session {
         }
         let mut size = None;
         for _ in 0..max_segments {
-            // Symbols of one frame are equal in size; another frame begins another batch.
-            let Some(queued) = self.queue.front() else {
+            // Symbols of one frame are equal in size; another size begins another batch.
+            let Some(len) = self.sender.next_len(now) else {
                 break;
             };
-            let len = HEADER_LEN
-                + crate::wire::fragment::FRAGMENT_LEN
-                + usize::from(queued.layout.symbol_len)
-                + TAG_LEN;
             if size.is_some_and(|size| size != len) {
                 break;
             }
             let start = self.begin(buffer);
-            self.write_symbol(buffer);
+            self.sender.write(now, self.next_packet, buffer);
             size = Some(self.seal(start, buffer));
         }
         size
@@ -416,31 +354,12 @@ impl Session {
             .encode(buffer);
         }
         let limit = start + usize::from(BASE_MTU) - TAG_LEN;
+        if self.receiver.report_due().is_some_and(|due| due <= now) {
+            let feedback = self.receiver.report(now, self.rtt.unwrap_or(INITIAL_RTT));
+            encode_feedback(&feedback, limit - buffer.len(), buffer);
+        }
         self.control
             .write(now, self.control_timeout(), limit, buffer);
-    }
-
-    fn write_symbol(&mut self, buffer: &mut Vec<u8>) {
-        let Some(queued) = self.queue.front_mut() else {
-            return;
-        };
-        let len = usize::from(queued.layout.symbol_len);
-        let (block, symbol) = queued.layout.locate(queued.place);
-        encode_fragment_head(
-            &Fragment {
-                block,
-                symbol,
-                ..queued.fragment
-            },
-            buffer,
-        );
-        queued.coded.write(queued.place * len, len, buffer);
-        queued.place += 1;
-        if queued.place == queued.layout.symbols() {
-            self.queued_bytes -= queued.coded.data.len();
-            self.queue.pop_front();
-            self.stats.frames_sent += 1;
-        }
     }
 
     // Receiving.
@@ -455,7 +374,7 @@ impl Session {
         room: usize,
         out: &mut Vec<Happened>,
     ) -> Result<bool, Broken> {
-        let len = datagram.len() as u64;
+        let len = datagram.len();
         if !self.replay.is_new(packet_number) {
             self.stats.packets_received_dropped += 1;
             return Ok(false);
@@ -470,7 +389,9 @@ impl Session {
         }
         self.last_heard = now;
         self.stats.packets_received += 1;
-        self.stats.bytes_received += len;
+        self.stats.bytes_received += len as u64;
+        self.receiver
+            .handle_packet(now, packet_number, len, &self.replay);
         for item in Items::new(plaintext) {
             let Ok(item) = item else {
                 self.stats.packets_received_dropped += 1;
@@ -501,12 +422,18 @@ impl Session {
                     }
                 }
                 Item::ControlAck { next } => self.control.handle_ack(next),
+                Item::Feedback(feedback) => {
+                    let rtt = self.rtt.unwrap_or(INITIAL_RTT);
+                    if feedback.largest < self.next_packet {
+                        self.sender.handle_feedback(now, &feedback, rtt);
+                    }
+                }
                 Item::Fragment { fragment, symbol } => {
                     self.handle_fragment(now, &fragment, symbol, room)
                 }
             }
         }
-        self.poll_streams(now, out);
+        self.poll_streams(now, out)?;
         Ok(true)
     }
 
@@ -526,13 +453,6 @@ impl Session {
         self.stats.rtt_us = rtt.as_micros() as u64;
     }
 
-    fn stream(&mut self, stream: u16) -> &mut Reassembly {
-        let latency = self.latency;
-        self.receive
-            .entry(stream)
-            .or_insert_with(|| Reassembly::new(stream, latency))
-    }
-
     fn handle_message(
         &mut self,
         now: Time,
@@ -546,14 +466,18 @@ impl Session {
                 first,
                 caps,
             } => {
-                if !self.stream(stream).handle_caps(generation, first, caps) {
+                if !self
+                    .receiver
+                    .stream(stream)
+                    .handle_caps(generation, first, caps)
+                {
                     return Err(Broken);
                 }
             }
-            Message::StreamEnd { stream, end } => self.stream(stream).handle_end(now, end),
+            Message::StreamEnd { stream, end } => self.receiver.stream(stream).handle_end(now, end),
             other => {
                 // What came before in order is told before.
-                self.poll_streams(now, out);
+                self.poll_streams(now, out)?;
                 out.push(Happened::Message(other));
             }
         }
@@ -564,15 +488,14 @@ impl Session {
         if self.closing.is_some() {
             return;
         }
-        let capture = self.clock.extend(fragment.capture);
-        self.clock.observe(now, capture);
         let limits = Limits {
             frame: self.max_frame_size,
             memory: room,
         };
+        let rtt = self.rtt.unwrap_or(INITIAL_RTT);
         match self
-            .stream(fragment.stream)
-            .handle_fragment(fragment, symbol, capture, limits)
+            .receiver
+            .handle_fragment(now, fragment, symbol, limits, rtt)
         {
             Outcome::Taken | Outcome::Duplicate | Outcome::Old => {}
             Outcome::Inconsistent | Outcome::TooLarge(_) | Outcome::NoRoom => {
@@ -582,24 +505,44 @@ impl Session {
     }
 
     /// Hands over what is due.
-    pub(crate) fn poll_streams(&mut self, now: Time, out: &mut Vec<Happened>) {
-        for (stream, reassembly) in &mut self.receive {
-            reassembly.poll(now, &self.clock, |output| {
-                out.push(Happened::Stream {
-                    stream: *stream,
-                    output,
-                });
-            });
+    pub(crate) fn poll_streams(
+        &mut self,
+        now: Time,
+        out: &mut Vec<Happened>,
+    ) -> Result<(), Broken> {
+        self.receiver.poll(now, out);
+        for stream in self.receiver.take_wants_key() {
+            self.request_keyframe(now, stream)?;
         }
+        Ok(())
+    }
+
+    /// Asks for a key frame; requests close together are one.
+    pub(crate) fn request_keyframe(&mut self, now: Time, stream: u16) -> Result<(), Broken> {
+        let asked = self.keyframe_asked.get(&stream);
+        if stream >= MAX_STREAMS || asked.is_some_and(|at| now.since(*at) < KEYFRAME_INTERVAL) {
+            return Ok(());
+        }
+        self.keyframe_asked.insert(stream, now);
+        self.send_message(&Message::KeyframeRequest { stream })
     }
 
     /// Counters, those of the streams included.
     pub(crate) fn stats(&self, now: Time) -> Stats {
-        let sum = |of: fn(&Reassembly) -> u64| self.receive.values().map(of).sum();
+        let (sent, received) = (self.sender.counters, self.receiver.counters());
         Stats {
-            frames_delivered: sum(|s| s.delivered),
-            frames_lost: sum(|s| s.lost),
-            mtu: self.mtu,
+            frames_sent: sent.frames_sent,
+            frames_dropped: sent.frames_dropped,
+            parity_sent: sent.parity_sent,
+            repairs_sent: sent.repairs_sent,
+            frames_delivered: received.delivered,
+            frames_lost: received.lost,
+            frames_undecodable: received.undecodable,
+            recovered_by_parity: received.by_parity,
+            recovered_by_resend: received.by_resend,
+            loss_fraction: self.receiver.loss(),
+            clock_skew_ppm: self.receiver.skew_ppm(),
+            mtu: self.sender.mtu(),
             connected: !self.is_silent(now),
             ..self.stats.clone()
         }

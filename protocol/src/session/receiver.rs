@@ -1,0 +1,282 @@
+//! The receiving end of a session's media: streams, the sender's clock, reports.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::Happened;
+use crate::Time;
+use crate::clock::Clock;
+use crate::loss::LossEstimator;
+use crate::reassembly::{Limits, Outcome, Reassembly, ReceiveCounters, Timing};
+use crate::reorder::Reorder;
+use crate::replay::ReplayWindow;
+use crate::wire::feedback::{Feedback, MAX_SAMPLES, Sample};
+use crate::wire::fragment::{FLAG_REPAIR, Fragment};
+
+/// Time between two reports while media flows.
+const REPORT_INTERVAL: Duration = Duration::from_millis(25);
+/// Time between two arrival samples.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(3);
+/// Shortest wait for the rest of a first flight.
+const MIN_TAIL: Duration = Duration::from_millis(3);
+/// Frames whose spread is remembered.
+const SPREADS: usize = 128;
+
+/// The receiving end of a session's media.
+pub(crate) struct Receiver {
+    latency: Duration,
+    streams: BTreeMap<u16, Reassembly>,
+    clock: Clock,
+    reorder: Reorder,
+    loss: LossEstimator,
+    largest: Option<(Time, u64)>,
+    packets: u32,
+    bytes: u32,
+    samples: VecDeque<(Time, u64)>,
+    /// Media or repairs came since the last report.
+    unreported: bool,
+    last_report: Time,
+    /// A frame became whole: say so at once.
+    report_now: bool,
+    /// For each of the last frames, how long after the fastest path its last symbol came.
+    spreads: VecDeque<Duration>,
+    spread_of: Option<(u16, u32)>,
+    /// Time of the last symbol, and the longest gap inside frames lately.
+    last_symbol: Option<Time>,
+    gap: Duration,
+}
+
+impl Receiver {
+    pub(crate) fn new(latency: Duration) -> Self {
+        Self {
+            latency,
+            streams: BTreeMap::new(),
+            clock: Clock::new(),
+            reorder: Reorder::default(),
+            loss: LossEstimator::default(),
+            largest: None,
+            packets: 0,
+            bytes: 0,
+            samples: VecDeque::new(),
+            unreported: false,
+            last_report: Time::default(),
+            report_now: false,
+            spreads: VecDeque::new(),
+            spread_of: None,
+            last_symbol: None,
+            gap: Duration::ZERO,
+        }
+    }
+
+    pub(crate) fn set_latency(&mut self, latency: Duration) {
+        self.latency = latency;
+        self.streams
+            .values_mut()
+            .for_each(|stream| stream.set_latency(latency));
+    }
+
+    /// Bytes of frames held.
+    pub(crate) fn memory(&self) -> usize {
+        self.streams.values().map(Reassembly::memory).sum()
+    }
+
+    pub(crate) fn stream(&mut self, stream: u16) -> &mut Reassembly {
+        let latency = self.latency;
+        self.streams
+            .entry(stream)
+            .or_insert_with(|| Reassembly::new(stream, latency))
+    }
+
+    fn timing(&self, rtt: Duration) -> Timing {
+        Timing {
+            rtt,
+            reorder: self.reorder.window(),
+            tail: MIN_TAIL.max(self.gap * 2).max(self.reorder.window()),
+            jitter: Duration::from_millis(2) + self.spread().min(rtt) / 4,
+        }
+    }
+
+    /// How long after the fastest path the symbols of a frame take to come, for 99 of 100 frames.
+    pub(crate) fn spread(&self) -> Duration {
+        let mut largest = [Duration::ZERO; 2];
+        for spread in &self.spreads {
+            if *spread > largest[0] {
+                largest = [*spread, largest[0]];
+            } else {
+                largest[1] = largest[1].max(*spread);
+            }
+        }
+        if self.spreads.len() < SPREADS / 2 {
+            largest[0]
+        } else {
+            largest[1]
+        }
+    }
+
+    /// Takes note of an authentic and new datagram.
+    pub(crate) fn handle_packet(
+        &mut self,
+        now: Time,
+        number: u64,
+        len: usize,
+        came: &ReplayWindow,
+    ) {
+        self.packets = self.packets.wrapping_add(1);
+        self.bytes = self.bytes.wrapping_add(len as u32);
+        self.reorder.observe(now, number);
+        if self.largest.is_none_or(|(_, largest)| number > largest) {
+            self.largest = Some((now, number));
+            if self
+                .samples
+                .back()
+                .is_none_or(|(at, _)| now.since(*at) >= SAMPLE_INTERVAL)
+            {
+                if self.samples.len() == MAX_SAMPLES {
+                    self.samples.pop_front();
+                }
+                self.samples.push_back((now, number));
+            }
+        }
+        if let Some((_, largest)) = self.largest {
+            let wait = self.reorder.window() + Duration::from_millis(20);
+            self.loss.update(now, largest, wait, came);
+        }
+    }
+
+    pub(crate) fn handle_fragment(
+        &mut self,
+        now: Time,
+        fragment: &Fragment,
+        symbol: &[u8],
+        limits: Limits,
+        rtt: Duration,
+    ) -> Outcome {
+        let capture = self.clock.extend(fragment.capture);
+        let first_flight = fragment.flags & FLAG_REPAIR == 0;
+        if first_flight {
+            self.clock.observe(now, capture);
+            self.measure(now, fragment, capture);
+        }
+        self.unreported = true;
+        let timing = self.timing(rtt);
+        let stream = self.stream(fragment.stream);
+        let whole = stream.whole();
+        let outcome = stream.handle_fragment(now, fragment, symbol, capture, limits, timing);
+        self.report_now |= self.stream(fragment.stream).whole() > whole;
+        outcome
+    }
+
+    /// Measures how symbols of a first flight are spread in time.
+    fn measure(&mut self, now: Time, fragment: &Fragment, capture: u64) {
+        let late = now.since(self.clock.map(capture));
+        let frame = (fragment.stream, fragment.sequence);
+        if self.spread_of == Some(frame) {
+            if let Some(spread) = self.spreads.back_mut() {
+                *spread = late.max(*spread);
+            }
+            if let Some(last) = self.last_symbol {
+                self.gap = now.since(last).max(self.gap - self.gap / 512);
+            }
+        } else if self
+            .spread_of
+            .is_none_or(|(_, sequence)| fragment.sequence.wrapping_sub(sequence) < 1 << 31)
+        {
+            if self.spreads.len() == SPREADS {
+                self.spreads.pop_front();
+            }
+            self.spreads.push_back(late);
+            self.spread_of = Some(frame);
+        }
+        self.last_symbol = Some(now);
+    }
+
+    /// Hands over what is due.
+    pub(crate) fn poll(&mut self, now: Time, out: &mut Vec<Happened>) {
+        for (stream, reassembly) in &mut self.streams {
+            reassembly.poll(now, &self.clock, |output| {
+                out.push(Happened::Stream {
+                    stream: *stream,
+                    output,
+                });
+            });
+        }
+    }
+
+    /// Streams that need a key frame and have not asked for it.
+    pub(crate) fn take_wants_key(&mut self) -> Vec<u16> {
+        let wanting = self
+            .streams
+            .iter_mut()
+            .filter_map(|(stream, r)| r.take_wants_key().then_some(*stream));
+        wanting.collect()
+    }
+
+    /// When a frame's time is over.
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        self.streams
+            .values()
+            .filter_map(|stream| stream.poll_timeout(&self.clock))
+            .min()
+    }
+
+    /// When to report.
+    pub(crate) fn report_due(&self) -> Option<Time> {
+        if self.report_now {
+            return Some(Time::default());
+        }
+        let regular = self.unreported.then(|| self.last_report + REPORT_INTERVAL);
+        let repairs = self.streams.values().filter_map(Reassembly::report_due);
+        repairs.chain(regular).min()
+    }
+
+    pub(crate) fn report(&mut self, now: Time, rtt: Duration) -> Feedback {
+        (self.unreported, self.report_now, self.last_report) = (false, false, now);
+        let timing = self.timing(rtt);
+        let (at, largest) = self.largest.unwrap_or((now, 0));
+        let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        let mut deficits = Vec::new();
+        for stream in self.streams.values_mut() {
+            stream.report(now, &self.clock, timing, &mut deficits);
+        }
+        let samples = self
+            .samples
+            .drain(..)
+            .filter_map(|(at, number)| {
+                let back = u16::try_from(largest - number).ok()?;
+                Some(Sample {
+                    back,
+                    arrival: at.low_micros(),
+                })
+            })
+            .collect();
+        Feedback {
+            largest,
+            age: micros(now.since(at)),
+            packets: self.packets,
+            bytes: self.bytes,
+            loss: (self.loss.loss() * 65_535.0) as u16,
+            clustering: (self.loss.clustering() * 65_535.0) as u16,
+            spread: micros(self.spread()),
+            reorder: micros(timing.reorder),
+            samples,
+            deficits,
+        }
+    }
+
+    /// The sum of all streams' counters.
+    pub(crate) fn counters(&self) -> ReceiveCounters {
+        self.streams
+            .values()
+            .fold(ReceiveCounters::default(), |sum, stream| {
+                sum.plus(stream.counters)
+            })
+    }
+
+    pub(crate) fn loss(&self) -> f64 {
+        self.loss.loss()
+    }
+
+    pub(crate) fn skew_ppm(&self) -> f64 {
+        self.clock.skew_ppm()
+    }
+}

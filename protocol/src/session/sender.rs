@@ -1,0 +1,568 @@
+//! The sending end of a session's media: streams, first flights, repairs.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::fec;
+use crate::fragment::{Coded, Layout, flags_to_wire, frame_header, symbol_room};
+use crate::parity::{MAX_ROUNDS, Plan};
+use crate::wire::control::Message;
+use crate::wire::feedback::{Deficit, Feedback};
+use crate::wire::fragment::{FLAG_REPAIR, FRAGMENT_LEN, Fragment, MAX_SYMBOL_INDEX};
+use crate::wire::header::{HEADER_LEN, TAG_LEN};
+use crate::wire::item::encode_fragment_head;
+use crate::{Error, Frame, MAX_CAPS, MAX_STREAMS, Time};
+
+/// Frames waiting to be sent, at most; a new one beyond that is dropped whole.
+pub(crate) const MAX_QUEUED_FRAMES: usize = 64;
+/// Bytes waiting to be sent, at most.
+pub(crate) const MAX_QUEUED_BYTES: usize = 16 << 20;
+/// Frames kept for repairs, at most.
+const MAX_HISTORY: usize = 128;
+/// Bytes kept for repairs, at most.
+const MAX_HISTORY_BYTES: usize = 32 << 20;
+/// Repairs under way for one frame that are told apart.
+const MAX_REPAIRS: usize = 64;
+/// Repair symbols that may leave at once; more come back with what is sent.
+const REPAIR_BURST: f64 = 256.0;
+/// Repair symbols earned by each symbol of a first flight.
+const REPAIR_SHARE: f64 = 0.5;
+/// A path at least this long, or one that loses, is not sent whole frames in one burst.
+const PACE_FROM_RTT: Duration = Duration::from_millis(3);
+/// A first flight is spread over at most this.
+const MAX_PACE: Duration = Duration::from_millis(4);
+/// Packets that leave together when paced.
+const PACE_BURST: usize = 8;
+
+/// A stream that this side sends.
+struct Stream {
+    caps: String,
+    generation: u8,
+    next: u32,
+}
+
+/// Symbols that were sent together and may be under way.
+struct UnderWay {
+    block: u8,
+    packet: u64,
+    at: Time,
+}
+
+/// A frame, from the queue to the end of its time for repairs.
+struct Outgoing {
+    fragment: Fragment,
+    layout: Layout,
+    coded: Coded,
+    /// Symbols of the first flight already sent, all blocks together.
+    sent: usize,
+    first_sent: Time,
+    last_packet: u64,
+    last_sent: Time,
+    /// Next fresh parity number of each block.
+    fresh: Vec<u16>,
+    under_way: VecDeque<UnderWay>,
+    probes: u32,
+}
+
+impl Outgoing {
+    fn first_flight(&self) -> usize {
+        usize::from(self.fragment.first_flight) * usize::from(self.layout.blocks)
+    }
+
+    /// Appends symbol `number` of `block`.
+    fn write(&self, block: u8, number: u16, repair: bool, out: &mut Vec<u8>) {
+        let flags = self.fragment.flags | if repair { FLAG_REPAIR } else { 0 };
+        encode_fragment_head(
+            &Fragment {
+                flags,
+                block,
+                symbol: number,
+                ..self.fragment
+            },
+            out,
+        );
+        let len = usize::from(self.layout.symbol_len);
+        let k = u16::from(self.layout.k);
+        if number < k {
+            return self
+                .coded
+                .write(self.layout.place(block, number) * len, len, out);
+        }
+        let at = out.len();
+        out.resize(at + len, 0);
+        let mut scratch = Vec::new();
+        for data in 0..k {
+            let symbol = self
+                .coded
+                .read(self.layout.place(block, data) * len, len, &mut scratch);
+            fec::accumulate(number, data, symbol, &mut out[at..]);
+        }
+    }
+}
+
+/// What is known of the path to the receiver.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Path {
+    pub(crate) rtt: Duration,
+    loss: f64,
+    clustering: f64,
+    /// How long, beyond the fastest path, symbols take to come (p99).
+    spread: Duration,
+    /// How long the receiver waits for reordered packets.
+    reorder: Duration,
+}
+
+/// Counters.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SendCounters {
+    pub(crate) frames_sent: u64,
+    pub(crate) frames_dropped: u64,
+    pub(crate) parity_sent: u64,
+    pub(crate) repairs_sent: u64,
+}
+
+/// The sending end of a session's media.
+pub(crate) struct Sender {
+    mtu: u16,
+    max_frame_size: usize,
+    budget: Duration,
+    streams: BTreeMap<u16, Stream>,
+    queue: VecDeque<Outgoing>,
+    queued_bytes: usize,
+    history: VecDeque<Outgoing>,
+    history_bytes: usize,
+    /// Repairs to send: number of the frame in its stream, stream, block.
+    repairs: VecDeque<(u16, u32, u8)>,
+    allowance: f64,
+    path: Path,
+    plan: Plan,
+    /// Largest packet number that the receiver reported, and whether it lacked anything then.
+    reported: u64,
+    lacking: bool,
+    /// When the next packet may leave, and how many until the next pause.
+    pace_at: Time,
+    burst: usize,
+    pub(crate) counters: SendCounters,
+}
+
+impl Sender {
+    pub(crate) fn new(mtu: u16, max_frame_size: usize, budget: Duration) -> Self {
+        Self {
+            mtu,
+            max_frame_size,
+            budget,
+            streams: BTreeMap::new(),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            history: VecDeque::new(),
+            history_bytes: 0,
+            repairs: VecDeque::new(),
+            allowance: REPAIR_BURST,
+            path: Path {
+                rtt: Duration::ZERO,
+                loss: 0.0,
+                clustering: 0.0,
+                spread: Duration::ZERO,
+                reorder: Duration::from_millis(1),
+            },
+            plan: Plan::new(0.0, 0.0, 0),
+            reported: 0,
+            lacking: false,
+            pace_at: Time::default(),
+            burst: 0,
+            counters: SendCounters::default(),
+        }
+    }
+
+    /// How long, beyond the one-way delay, the receiver waits for a frame.
+    pub(crate) fn set_budget(&mut self, budget: Duration) {
+        self.budget = budget;
+    }
+
+    pub(crate) fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    /// Caps of a stream; the message to send where they are new.
+    pub(crate) fn set_caps(
+        &mut self,
+        stream: u16,
+        caps: &str,
+        first: u32,
+    ) -> Result<Option<Message>, Error> {
+        if stream >= MAX_STREAMS {
+            return Err(Error::BadStream(stream));
+        }
+        if caps.len() > MAX_CAPS {
+            return Err(Error::CapsTooLong(caps.len()));
+        }
+        let known = self.streams.get(&stream);
+        if known.is_some_and(|known| known.caps == caps) {
+            return Ok(None);
+        }
+        let entry = Stream {
+            caps: caps.into(),
+            generation: known.map_or(0, |known| known.generation.wrapping_add(1)),
+            next: known.map_or(first, |known| known.next),
+        };
+        let (generation, first) = (entry.generation, entry.next);
+        self.streams.insert(stream, entry);
+        Ok(Some(Message::Caps {
+            stream,
+            generation,
+            first,
+            caps: caps.into(),
+        }))
+    }
+
+    pub(crate) fn end_stream(&mut self, stream: u16) -> Option<Message> {
+        let entry = self.streams.remove(&stream)?;
+        Some(Message::StreamEnd {
+            stream,
+            end: entry.next,
+        })
+    }
+
+    /// Queues a frame; drops and counts it where the queue is full or `refuse` says so.
+    pub(crate) fn push(&mut self, stream: u16, frame: Frame, refuse: bool) -> Result<(), Error> {
+        let size = frame.data.len();
+        let layout = Layout::new(size, symbol_room(self.mtu))
+            .filter(|_| size <= self.max_frame_size)
+            .ok_or(Error::FrameTooLarge {
+                size,
+                limit: self.max_frame_size,
+            })?;
+        let entry = self.streams.get_mut(&stream).ok_or(Error::NoCaps(stream))?;
+        let full =
+            self.queue.len() >= MAX_QUEUED_FRAMES || self.queued_bytes + size > MAX_QUEUED_BYTES;
+        if full || refuse {
+            self.counters.frames_dropped += 1;
+            return Ok(());
+        }
+        let first_flight = self.plan.first_flight(layout.k);
+        let fragment = Fragment {
+            flags: flags_to_wire(frame.flags),
+            stream,
+            sequence: entry.next,
+            capture: frame.capture.low_micros(),
+            symbol: 0,
+            k: layout.k,
+            first_flight,
+            block: 0,
+            blocks: layout.blocks,
+            code: 1,
+        };
+        entry.next = entry.next.wrapping_add(1);
+        let header = frame_header(&frame, entry.generation).encode();
+        self.queued_bytes += size;
+        self.queue.push_back(Outgoing {
+            fragment,
+            layout,
+            coded: Coded {
+                header,
+                data: frame.data,
+            },
+            sent: 0,
+            first_sent: Time::default(),
+            last_packet: 0,
+            last_sent: Time::default(),
+            fresh: vec![first_flight.into(); layout.blocks.into()],
+            under_way: VecDeque::new(),
+            probes: 0,
+        });
+        Ok(())
+    }
+
+    pub(crate) fn budget(&self) -> Duration {
+        self.budget
+    }
+
+    /// Whether everything sent has come, as far as was reported.
+    pub(crate) fn is_settled(&self) -> bool {
+        let reported = self
+            .history
+            .back()
+            .is_none_or(|last| last.last_packet <= self.reported);
+        self.queue.is_empty() && self.repairs.is_empty() && reported && !self.lacking
+    }
+
+    // What leaves.
+
+    /// Bytes of the next datagram, where one may leave now.
+    pub(crate) fn next_len(&self, now: Time) -> Option<usize> {
+        let layout = match self.repairs.front() {
+            Some((stream, sequence, _)) => self.find(*stream, *sequence)?.layout,
+            None => self.queue.front()?.layout,
+        };
+        (self.pace_at <= now)
+            .then_some(HEADER_LEN + FRAGMENT_LEN + usize::from(layout.symbol_len) + TAG_LEN)
+    }
+
+    /// Appends the next FRAGMENT; it leaves in packet number `packet`.
+    pub(crate) fn write(&mut self, now: Time, packet: u64, out: &mut Vec<u8>) {
+        if let Some((stream, sequence, block)) = self.repairs.pop_front() {
+            self.write_repair(now, packet, stream, sequence, block, out);
+            self.skip_stale_repairs();
+        } else {
+            self.write_first(now, packet, out);
+        }
+        self.pace(now);
+    }
+
+    fn write_first(&mut self, now: Time, packet: u64, out: &mut Vec<u8>) {
+        let Some(frame) = self.queue.front_mut() else {
+            return;
+        };
+        let data = frame.layout.symbols();
+        let (block, number) = frame.layout.locate(frame.sent);
+        frame.write(block, number, false, out);
+        self.counters.parity_sent += u64::from(frame.sent >= data);
+        if frame.sent == 0 {
+            frame.first_sent = now;
+        }
+        frame.sent += 1;
+        frame.last_packet = packet;
+        frame.last_sent = now;
+        self.allowance = (self.allowance + REPAIR_SHARE).min(REPAIR_BURST);
+        if frame.sent == frame.first_flight() {
+            self.counters.frames_sent += 1;
+            let frame = self.queue.pop_front();
+            self.history.extend(frame);
+            let size = self
+                .history
+                .back()
+                .map_or(0, |frame| frame.coded.data.len());
+            self.queued_bytes -= size;
+            self.history_bytes += size;
+            self.forget(now);
+        }
+    }
+
+    fn write_repair(
+        &mut self,
+        now: Time,
+        packet: u64,
+        stream: u16,
+        sequence: u32,
+        block: u8,
+        out: &mut Vec<u8>,
+    ) {
+        let Some(frame) = self.history.iter_mut().find(|f| f.is(stream, sequence)) else {
+            return;
+        };
+        let fresh = &mut frame.fresh[usize::from(block)];
+        let number = *fresh;
+        *fresh += 1;
+        if usize::from(*fresh) == MAX_SYMBOL_INDEX {
+            // Every parity symbol was sent: begin again with the data.
+            *fresh = 0;
+        }
+        frame.write(block, number, true, out);
+        if frame.under_way.len() == MAX_REPAIRS {
+            frame.under_way.pop_front();
+        }
+        frame.under_way.push_back(UnderWay {
+            block,
+            packet,
+            at: now,
+        });
+        self.counters.repairs_sent += 1;
+    }
+
+    /// Drops repairs whose frame is forgotten, so that the first in the queue can be sent.
+    fn skip_stale_repairs(&mut self) {
+        while let Some((stream, sequence, _)) = self.repairs.front() {
+            if self.find(*stream, *sequence).is_some() {
+                break;
+            }
+            self.repairs.pop_front();
+        }
+    }
+
+    fn find(&self, stream: u16, sequence: u32) -> Option<&Outgoing> {
+        self.history.iter().find(|frame| frame.is(stream, sequence))
+    }
+
+    /// Spreads packets out, except on a short and clean path.
+    fn pace(&mut self, now: Time) {
+        if self.path.rtt < PACE_FROM_RTT && self.path.loss < 0.005 {
+            return;
+        }
+        self.burst += 1;
+        if self.burst >= PACE_BURST {
+            self.burst = 0;
+            let symbols = self
+                .queue
+                .front()
+                .map_or(PACE_BURST, Outgoing::first_flight);
+            let pause = MAX_PACE.mul_f64((PACE_BURST as f64 / symbols as f64).min(0.25));
+            self.pace_at = now + pause;
+        }
+    }
+
+    // What comes back.
+
+    /// Gives up frames whose time for repairs is over.
+    fn forget(&mut self, now: Time) {
+        while let Some(oldest) = self.history.front() {
+            let over = now.since(oldest.first_sent) > self.budget;
+            if !over && self.history.len() <= MAX_HISTORY && self.history_bytes <= MAX_HISTORY_BYTES
+            {
+                break;
+            }
+            self.history_bytes -= oldest.coded.data.len();
+            self.history.pop_front();
+        }
+        self.skip_stale_repairs();
+    }
+
+    /// Repair rounds that still fit for a frame first sent at `first_sent`.
+    fn rounds_left(&self, now: Time, first_sent: Time) -> usize {
+        let left = self.budget.saturating_sub(now.since(first_sent));
+        let Path { rtt, reorder, .. } = self.path;
+        // One is under way: the symbols now sent, which need no further report.
+        let more = left.as_secs_f64() / (rtt + reorder + Duration::from_millis(1)).as_secs_f64();
+        1 + (more as usize).min(MAX_ROUNDS - 1)
+    }
+
+    pub(crate) fn handle_feedback(&mut self, now: Time, feedback: &Feedback, rtt: Duration) {
+        self.reported = self.reported.max(feedback.largest);
+        self.lacking = !feedback.deficits.is_empty();
+        self.path = Path {
+            rtt,
+            loss: f64::from(feedback.loss) / 65_536.0,
+            clustering: f64::from(feedback.clustering) / 65_536.0,
+            spread: Duration::from_micros(feedback.spread.into()),
+            reorder: Duration::from_micros(feedback.reorder.into()),
+        };
+        self.replan();
+        self.forget(now);
+        for deficit in &feedback.deficits {
+            self.answer(now, feedback.largest, deficit);
+        }
+    }
+
+    fn replan(&mut self) {
+        let Path {
+            rtt,
+            loss,
+            clustering,
+            spread,
+            reorder,
+        } = self.path;
+        let round = rtt + reorder + Duration::from_millis(2) + spread / 4;
+        let rounds = self
+            .budget
+            .saturating_sub(spread.min(self.budget / 2))
+            .as_secs_f64()
+            / round.as_secs_f64();
+        let rounds = (rounds as usize).min(MAX_ROUNDS);
+        if !self.plan.fits(loss, clustering, rounds) {
+            self.plan = Plan::new(loss, clustering, rounds);
+        }
+    }
+
+    /// Queues what a frame lacks, less what may still be under way to the receiver.
+    fn answer(&mut self, now: Time, largest: u64, deficit: &Deficit) {
+        let Some(at) = self
+            .history
+            .iter()
+            .position(|f| f.is(deficit.stream, deficit.sequence))
+        else {
+            return;
+        };
+        let frame = &self.history[at];
+        let blocks = usize::from(frame.layout.blocks);
+        let unseen = vec![frame.layout.k; blocks];
+        let lacking = if deficit.blocks.is_empty() {
+            &unseen
+        } else {
+            &deficit.blocks
+        };
+        if lacking.len() != blocks {
+            return;
+        }
+        let recent = self.path.rtt + self.path.reorder + self.path.spread.min(self.path.rtt) / 2;
+        let rounds = self.rounds_left(now, frame.first_sent);
+        let fresh_flight = now.since(frame.last_sent) < recent;
+        let flying = frame.last_packet.saturating_sub(largest) as usize;
+        for (block, lacking) in (0u8..).zip(lacking.clone()) {
+            if lacking == 0 {
+                continue;
+            }
+            let wanted = usize::from(self.plan.repairs(rounds, lacking));
+            let frame = &self.history[at];
+            let repairs = frame.under_way.iter().filter(|sent| {
+                sent.block == block && sent.packet > largest && now.since(sent.at) < recent
+            });
+            let mut under_way = repairs.count();
+            if fresh_flight {
+                under_way += flying.div_ceil(blocks);
+            }
+            let queued = self
+                .repairs
+                .iter()
+                .filter(|r| **r == (deficit.stream, deficit.sequence, block));
+            under_way += queued.count();
+            for _ in under_way..wanted {
+                if self.allowance < 1.0 {
+                    return;
+                }
+                self.allowance -= 1.0;
+                self.repairs
+                    .push_back((deficit.stream, deficit.sequence, block));
+            }
+        }
+    }
+
+    /// When the newest frame's silence calls for a probe: the receiver may have seen nothing.
+    fn probe_due(&self) -> Option<Time> {
+        if !self.queue.is_empty() || !self.repairs.is_empty() {
+            return None;
+        }
+        let newest = self.history.back()?;
+        if newest.last_packet <= self.reported || newest.probes > 2 || self.path.rtt.is_zero() {
+            return None;
+        }
+        let Path {
+            rtt,
+            reorder,
+            spread,
+            ..
+        } = self.path;
+        let wait = rtt + rtt / 8 + reorder + spread.min(rtt) / 2 + Duration::from_millis(3);
+        let last = newest
+            .under_way
+            .back()
+            .map_or(newest.last_sent, |sent| sent.at);
+        let at = last + wait;
+        (at.since(newest.first_sent) < self.budget).then_some(at)
+    }
+
+    /// When something may leave although nothing comes.
+    pub(crate) fn poll_timeout(&self) -> Option<Time> {
+        let waiting = !self.queue.is_empty() || !self.repairs.is_empty();
+        if waiting {
+            Some(self.pace_at)
+        } else {
+            self.probe_due()
+        }
+    }
+
+    /// Queues a probe if one is due.
+    pub(crate) fn handle_timeout(&mut self, now: Time) {
+        if self.probe_due().is_some_and(|at| at <= now) {
+            if let Some(newest) = self.history.back_mut() {
+                newest.probes += 1;
+                self.repairs
+                    .push_back((newest.fragment.stream, newest.fragment.sequence, 0));
+            }
+        }
+    }
+}
+
+impl Outgoing {
+    fn is(&self, stream: u16, sequence: u32) -> bool {
+        self.fragment.stream == stream && self.fragment.sequence == sequence
+    }
+}
