@@ -1,5 +1,9 @@
 //! The cameras of this machine: from a source to a relay.
 
+mod choice;
+mod packages;
+pub mod text;
+
 use std::net::SocketAddr;
 
 use crate::config::Deployment;

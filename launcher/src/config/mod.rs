@@ -17,6 +17,7 @@ use camrelay_protocol::Accept;
 
 pub use error::Errors;
 pub use source::Source;
+pub use table::nearest;
 
 /// What a TOML file describes.
 #[derive(Clone, Debug, PartialEq, Eq)]
