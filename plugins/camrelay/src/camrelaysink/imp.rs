@@ -316,7 +316,7 @@ impl BaseSinkImpl for CamRelaySink {
             Some(publisher) => publisher.set_caps(&text).or_else(|error| match error {
                 Error::UnknownPeer => Ok(()),
                 error => {
-                    gst::element_imp_error!(self, gst::StreamError::Format, ["{error}"]);
+                    gst::element_imp_error!(self, gst::StreamError::Format, ("{error}"));
                     Err(refused(error))
                 }
             }),
@@ -344,7 +344,7 @@ impl BaseSinkImpl for CamRelaySink {
                 gst::element_imp_error!(
                     self,
                     gst::CoreError::Negotiation,
-                    ["The stream has no caps; put a parser or a capsfilter before camrelaysink"]
+                    ("The stream has no caps; put a parser or a capsfilter before camrelaysink")
                 );
                 Err(gst::FlowError::NotNegotiated)
             }
@@ -352,7 +352,7 @@ impl BaseSinkImpl for CamRelaySink {
                 gst::element_imp_error!(
                     self,
                     gst::StreamError::Failed,
-                    ["Cannot send this to a relay: {error}"]
+                    ("Cannot send this to a relay: {error}")
                 );
                 Err(gst::FlowError::Error)
             }
@@ -453,7 +453,7 @@ impl CamRelaySink {
 
     fn session_settings(&self) -> Result<SessionSettings, gst::ErrorMessage> {
         let settings = self.settings().clone();
-        let wrong = |why: &str| gst::error_msg!(gst::ResourceError::Settings, ["{why}"]);
+        let wrong = |why: &str| gst::error_msg!(gst::ResourceError::Settings, ("{why}"));
         let camera = settings.camera.filter(|camera| !camera.is_empty());
         let camera = camera.ok_or_else(|| wrong("Give the camera a name with camera=NAME"))?;
         let token = settings.key.as_deref().map(keys::camera_token);
@@ -475,7 +475,7 @@ impl CamRelaySink {
         };
         let stream = self.settings().stream;
         let publisher = Publisher::new(session, stream, notices::observer(self))
-            .map_err(|error| gst::error_msg!(gst::ResourceError::OpenWrite, ["{error}"]))?;
+            .map_err(|error| gst::error_msg!(gst::ResourceError::OpenWrite, ("{error}")))?;
         self.state().publisher = Some(Arc::new(publisher));
         Ok(())
     }
@@ -541,7 +541,7 @@ impl CamRelaySink {
             gst::element_imp_error!(
                 self,
                 gst::ResourceError::Read,
-                ["Cannot read a buffer; its memory is not the system's"]
+                ("Cannot read a buffer; its memory is not the system's")
             );
             gst::FlowError::Error
         })?;
@@ -581,7 +581,7 @@ impl CamRelaySink {
         gst::element_imp_warning!(
             self,
             gst::ResourceError::OpenWrite,
-            ["Waiting for {}: {why}", self.about()]
+            ("Waiting for {}: {why}", self.about())
         );
     }
 
@@ -594,18 +594,18 @@ impl CamRelaySink {
                 gst::element_imp_error!(
                     self,
                     gst::ResourceError::NotAuthorized,
-                    ["Refused: {about}: {reason}"]
+                    ("Refused: {about}: {reason}")
                 );
             }
             Code::CapsUnsupported => gst::element_imp_error!(
                 self,
                 gst::StreamError::Format,
-                ["Refused: {about}: {reason}"]
+                ("Refused: {about}: {reason}")
             ),
             _ => gst::element_imp_error!(
                 self,
                 gst::ResourceError::Write,
-                ["Ended: {about}: {reason}"]
+                ("Ended: {about}: {reason}")
             ),
         }
     }

@@ -485,7 +485,7 @@ impl CamRelaySrc {
             Duration::from_millis(settings.latency.into()),
             notices::observer(self),
         )
-        .map_err(|error| gst::error_msg!(gst::ResourceError::OpenRead, ["{error}"]))
+        .map_err(|error| gst::error_msg!(gst::ResourceError::OpenRead, ("{error}")))
     }
 
     fn call(&self, settings: &Settings) -> Result<Input, gst::ErrorMessage> {
@@ -501,7 +501,7 @@ impl CamRelaySrc {
             mtu: 0,
         };
         Input::call(session, settings.stream, notices::observer(self))
-            .map_err(|error| gst::error_msg!(gst::ResourceError::OpenRead, ["{error}"]))
+            .map_err(|error| gst::error_msg!(gst::ResourceError::OpenRead, ("{error}")))
     }
 
     /// The buffer of a frame, without a copy.
@@ -587,7 +587,7 @@ impl CamRelaySrc {
         gst::element_imp_warning!(
             self,
             gst::ResourceError::OpenRead,
-            ["Waiting for {}: {why}", self.about()]
+            ("Waiting for {}: {why}", self.about())
         );
     }
 
@@ -599,20 +599,20 @@ impl CamRelaySrc {
                 gst::element_imp_error!(
                     self,
                     gst::ResourceError::NotAuthorized,
-                    ["Refused: {about}: {reason}"]
+                    ("Refused: {about}: {reason}")
                 );
             }
             _ => gst::element_imp_error!(
                 self,
                 gst::ResourceError::Read,
-                ["Ended: {about}: {reason}"]
+                ("Ended: {about}: {reason}")
             ),
         }
     }
 }
 
 fn wrong(why: &str) -> gst::ErrorMessage {
-    gst::error_msg!(gst::ResourceError::Settings, ["{why}"])
+    gst::error_msg!(gst::ResourceError::Settings, ("{why}"))
 }
 
 /// `pts` less an offset, which may be negative; `None` where that is before the stream.

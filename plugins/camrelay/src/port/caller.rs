@@ -245,6 +245,13 @@ impl Caller {
         let stats = self.peer().and_then(|peer| endpoint.stats(now, peer));
         let mut stats = stats.unwrap_or_default();
         stats.frames_dropped += self.unsent;
+        stats.connected = matches!(
+            self.link,
+            Link::Open {
+                connected: true,
+                ..
+            }
+        );
         stats
     }
 
