@@ -112,15 +112,19 @@ impl AsRef<[u8]> for Watched {
 }
 
 #[test]
-fn a_buffer_is_let_go_once_it_is_sent() {
-    let mut source = source("camera=door");
-    let mut sink = sink(port(&source), "camera=door", JPEG);
+fn a_buffer_is_let_go_once_it_needs_no_repair_any_more() {
+    let mut source = source("camera=door latency=20");
+    let mut sink = sink(port(&source), "camera=door latency=20", JPEG);
     connected(&sink);
     let bytes = Arc::new(vec![7; 100_000]);
     sink.push(gst::Buffer::from_slice(Watched(bytes.clone())))
         .unwrap();
     source.pull().unwrap();
-    until("the memory is free", || Arc::strong_count(&bytes) == 1);
+    until("the memory is free", || {
+        sink.push(buffer(10, 0)).unwrap();
+        source.pull().unwrap();
+        Arc::strong_count(&bytes) == 1
+    });
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub(super) struct Feed {
     /// Remote peers that take the frames, with one bit for each stream of which a key frame
     /// was sent, so that what follows can be decoded.
     watchers: HashMap<PeerId, u16>,
+    /// One bit for each stream whose next frame does not continue the one before.
+    broken: u16,
 }
 
 impl Feed {
@@ -106,9 +108,11 @@ impl Feed {
             return;
         };
         let stream = received.stream;
-        let Some(frame) = camera.streams.frame(received) else {
+        let Some(mut frame) = camera.streams.frame(received) else {
             return;
         };
+        frame.frame.flags.discont |= self.broken & (1 << stream) != 0;
+        self.broken &= !(1 << stream);
         let flags = frame.frame.flags;
         let mut needs_key = false;
         for (peer, started) in &mut self.watchers {
@@ -128,7 +132,7 @@ impl Feed {
         self.tell(stream, || Input::Frame(frame.clone()), out);
     }
 
-    /// Frames of a stream are missing: what needs them is held back up to a key frame.
+    /// Frames of a stream are missing.
     pub(super) fn take_gap(
         &mut self,
         stream: u16,
@@ -136,9 +140,7 @@ impl Feed {
         reason: GapReason,
         out: &mut Vec<Delivery>,
     ) {
-        for started in self.watchers.values_mut() {
-            *started &= !(1 << stream);
-        }
+        self.broken |= 1 << stream;
         self.tell(stream, || Input::Gap { frames, reason }, out);
     }
 

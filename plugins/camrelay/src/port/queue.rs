@@ -25,8 +25,6 @@ pub(crate) struct CameraFrame {
 pub(crate) enum Missing {
     /// They were lost on the way or dropped by the sender.
     Path(GapReason),
-    /// They came, but cannot be decoded for want of those that did not.
-    Undecodable,
     /// The element took frames too slowly.
     SlowConsumer,
 }
@@ -39,7 +37,6 @@ impl Missing {
             Self::Path(GapReason::Late) => "late",
             Self::Path(GapReason::Sender) => "sender",
             Self::Path(_) => "unknown",
-            Self::Undecodable => "undecodable",
             Self::SlowConsumer => "slow-consumer",
         }
     }
@@ -87,8 +84,6 @@ struct State {
     needs_key: bool,
     /// Frames were taken since the queue was opened.
     started: bool,
-    /// Some frames need others.
-    inter_coded: bool,
     /// The next frame given out does not continue the one before.
     discont: bool,
     failed: Option<Rejection>,
@@ -114,7 +109,6 @@ impl Queue {
                 flushing: false,
                 needs_key: true,
                 started: false,
-                inter_coded: false,
                 discont: true,
                 failed: None,
             }),
@@ -153,9 +147,8 @@ impl Queue {
             Input::Gap { frames, reason } => {
                 if state.open && state.started {
                     state.push_gap(frames, Missing::Path(reason));
-                    state.needs_key |= state.inter_coded;
                 }
-                state.open && state.needs_key
+                false
             }
             Input::Ended => {
                 if state.open && !matches!(state.items.back(), Some(Item::Ended)) {
@@ -221,7 +214,6 @@ impl State {
         self.bytes = 0;
         self.needs_key = true;
         self.started = false;
-        self.inter_coded = false;
         self.discont = true;
     }
 
@@ -230,12 +222,12 @@ impl State {
             return false;
         }
         let flags = frame.frame.flags;
-        self.inter_coded |= !flags.key;
         if flags.key {
             self.needs_key = false;
         } else if self.needs_key && !flags.header {
             if self.started {
-                self.push_gap(1, Missing::Undecodable);
+                self.dropped += 1;
+                self.push_gap(1, Missing::SlowConsumer);
             }
             return true;
         }
