@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::fec;
 use crate::fragment::{Coded, Layout, flags_to_wire, frame_header, symbol_room};
-use crate::parity::{MAX_ROUNDS, Plan};
+use crate::parity::{self, MAX_ROUNDS, Plan};
 use crate::wire::control::Message;
 use crate::wire::feedback::{Deficit, Feedback};
 use crate::wire::fragment::{FLAG_REPAIR, FRAGMENT_LEN, Fragment, MAX_SYMBOL_INDEX};
@@ -100,6 +100,28 @@ impl Outgoing {
     }
 }
 
+/// The time between frames, smoothed.
+#[derive(Default)]
+struct Interval {
+    last: Option<Time>,
+    mean: Duration,
+}
+
+impl Interval {
+    fn observe(&mut self, capture: Time) {
+        if let Some(last) = self.last.filter(|last| *last < capture) {
+            // A pause is not a frame rate.
+            let passed = capture.since(last).min(Duration::from_secs(1));
+            self.mean = if self.mean.is_zero() {
+                passed
+            } else {
+                (self.mean * 7 + passed) / 8
+            };
+        }
+        self.last = Some(capture);
+    }
+}
+
 /// What is known of the path to the receiver.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Path {
@@ -136,6 +158,7 @@ pub(crate) struct Sender {
     allowance: f64,
     path: Path,
     plan: Plan,
+    interval: Interval,
     /// Largest packet number that the receiver reported, and whether it lacked anything then.
     reported: u64,
     lacking: bool,
@@ -165,7 +188,13 @@ impl Sender {
                 spread: Duration::ZERO,
                 reorder: Duration::from_millis(1),
             },
-            plan: Plan::new(0.0, 0.0, 0),
+            plan: Plan::new(parity::Path {
+                loss: 0.0,
+                clustering: 0.0,
+                rounds: 0,
+                waiting: 0.0,
+            }),
+            interval: Interval::default(),
             reported: 0,
             lacking: false,
             pace_at: Time::default(),
@@ -239,6 +268,7 @@ impl Sender {
             self.counters.frames_dropped += 1;
             return Ok(());
         }
+        self.interval.observe(frame.capture);
         let first_flight = self.plan.first_flight(layout.k);
         let fragment = Fragment {
             flags: flags_to_wire(frame.flags),
@@ -457,8 +487,15 @@ impl Sender {
             .as_secs_f64()
             / round.as_secs_f64();
         let rounds = (rounds as usize).min(MAX_ROUNDS);
-        if !self.plan.fits(loss, clustering, rounds) {
-            self.plan = Plan::new(loss, clustering, rounds);
+        let waiting = rtt.as_secs_f64() / self.interval.mean.as_secs_f64().max(1e-3);
+        let path = parity::Path {
+            loss,
+            clustering,
+            rounds,
+            waiting,
+        };
+        if !self.plan.fits(path) {
+            self.plan = Plan::new(path);
         }
     }
 

@@ -39,7 +39,7 @@ pub(crate) struct Feedback {
     pub(crate) bytes: u32,
     /// Share of datagrams lost lately, in 65,536ths.
     pub(crate) loss: u16,
-    /// How much losses cluster: intra-class correlation in 65,536ths.
+    /// Correlation of the fates of neighbouring datagrams, in 65,536ths.
     pub(crate) clustering: u16,
     /// How long, in microseconds beyond the fastest path, symbols of a frame take to come (p99).
     pub(crate) spread: u32,

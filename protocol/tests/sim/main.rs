@@ -1,6 +1,6 @@
 //! Two endpoints, or more, on simulated paths in virtual time: exact and seeded.
 
-mod path;
+mod repair;
 mod sessions;
 mod streams;
 mod world;

@@ -8,7 +8,8 @@ use camrelay_protocol::{
     Rejection, Role,
 };
 
-use crate::path::Conditions;
+use path_emulator::Conditions;
+
 use crate::world::{CAMERA, LATENCY, RELAY, World, address};
 
 const OTHER: &str = "10.0.0.3:50000";

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use camrelay_protocol::{Code, Error, Event, MAX_FRAME_SIZE, Random, Rejection, Role};
 
-use crate::path::Conditions;
+use path_emulator::Conditions;
+
 use crate::world::{CAMERA, RELAY, World, pattern};
 
 const FRAME: Duration = Duration::from_nanos(33_333_333);

@@ -10,11 +10,19 @@ use camrelay_protocol::{
     ReceivedFrame, Role, Time,
 };
 
-use crate::path::{Conditions, Rng};
+use path_emulator::{Conditions, Path, Rng};
 
 pub const RELAY: &str = "10.0.0.1:8000";
 pub const CAMERA: &str = "10.0.0.2:40000";
 pub const LATENCY: Duration = Duration::from_millis(120);
+
+/// Frames carry their seed, added to this, as their wall time.
+const EPOCH: u64 = 1_790_000_000_000_000;
+
+/// When a frame was captured in true time: test frames carry it as their DTS offset.
+fn captured(received: &ReceivedFrame) -> Time {
+    Time::from_nanos(received.frame.dts_offset as u64)
+}
 
 pub fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
@@ -23,12 +31,19 @@ pub fn address(text: &str) -> SocketAddr {
 pub struct World {
     pub now: Time,
     pub rng: Rng,
+    /// The same for every pair of hosts; each direction of a pair draws its own chances.
     pub path: Conditions,
+    paths: BTreeMap<(SocketAddr, SocketAddr), Path>,
     hosts: BTreeMap<SocketAddr, Endpoint>,
     flights: BTreeMap<(Time, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
     counter: u64,
     pub events: Vec<(SocketAddr, PeerId, Event)>,
     pub datagrams: u64,
+    /// Bytes that the camera at [`CAMERA`] sent.
+    pub sent_by_camera: u64,
+    /// When each frame was handed over at [`RELAY`], and when it was captured.
+    pub arrivals: Vec<(Time, Time)>,
+    pub latency: Duration,
 }
 
 impl World {
@@ -38,17 +53,21 @@ impl World {
             now: Time::from_nanos(1_000_000_000),
             rng: Rng::new(seed),
             path,
+            paths: BTreeMap::new(),
             hosts: BTreeMap::new(),
             flights: BTreeMap::new(),
             counter: 0,
             events: Vec::new(),
             datagrams: 0,
+            sent_by_camera: 0,
+            arrivals: Vec::new(),
+            latency: LATENCY,
         }
     }
 
     /// Starts, or restarts with nothing remembered, an endpoint.
     pub fn start(&mut self, at: &str, config: Config) {
-        let random = Rng::new(self.rng.next());
+        let random = Seeded(Rng::new(self.rng.next()));
         self.start_with(at, config, random);
     }
 
@@ -91,7 +110,7 @@ impl World {
             remote: address(RELAY),
             token: None,
             role,
-            latency: LATENCY,
+            latency: self.latency,
             mtu: 0,
         };
         let now = self.now;
@@ -116,9 +135,9 @@ impl World {
         Frame {
             data,
             capture: self.now,
-            dts_offset: 0,
+            dts_offset: self.now.as_nanos() as i64,
             duration: None,
-            wall: Some(1_790_000_000_000_000 + seed),
+            wall: Some(EPOCH + seed),
             flags: FrameFlags {
                 key: true,
                 ..FrameFlags::default()
@@ -134,7 +153,15 @@ impl World {
             while let Some(transmit) = endpoint.poll_transmit(self.now, 16, &mut buffer) {
                 for datagram in buffer.chunks(transmit.segment_size) {
                     self.datagrams += 1;
-                    for at in self.path.arrivals(self.now, &mut self.rng) {
+                    let seed = &mut self.rng;
+                    let path = self.paths.entry((from, transmit.remote));
+                    let path = path.or_insert_with(|| Path::new(self.path, seed.next()));
+                    path.conditions = self.path;
+                    if from == address(CAMERA) {
+                        self.sent_by_camera += datagram.len() as u64;
+                    }
+                    for at in path.send(self.now.as_nanos(), datagram.len()) {
+                        let at = Time::from_nanos(at);
                         self.counter += 1;
                         self.flights.insert(
                             (at, self.counter),
@@ -144,6 +171,9 @@ impl World {
                 }
             }
             while let Some((peer, event)) = endpoint.poll_event() {
+                if let (true, Event::Frame(received)) = (from == address(RELAY), &event) {
+                    self.arrivals.push((self.now, captured(received)));
+                }
                 self.events.push((from, peer, event));
             }
         }
@@ -248,7 +278,7 @@ impl World {
             .frames(at)
             .iter()
             .map(|received| {
-                let seed = received.frame.wall.unwrap() - 1_790_000_000_000_000;
+                let seed = received.frame.wall.unwrap() - EPOCH;
                 assert_eq!(
                     received.frame.data,
                     pattern(seed, received.frame.data.len())
@@ -263,6 +293,15 @@ impl World {
         );
         assert!(seeds.is_sorted(), "frames came out of order");
         seeds
+    }
+}
+
+/// Randomness for an endpoint.
+struct Seeded(Rng);
+
+impl Random for Seeded {
+    fn fill(&mut self, out: &mut [u8]) {
+        out.iter_mut().for_each(|byte| *byte = self.0.next() as u8);
     }
 }
 

@@ -1,0 +1,200 @@
+//! Repair of loss: what share of frames comes in time, how late, for how many extra bytes.
+
+use std::time::Duration;
+
+use camrelay_protocol::Event;
+use path_emulator::Conditions;
+
+use crate::world::{CAMERA, RELAY, World};
+
+const FRAME: Duration = Duration::from_nanos(33_333_333);
+
+fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// What a run measured.
+#[derive(Debug)]
+struct Measured {
+    /// Share of frames delivered within the budget.
+    on_time: f64,
+    /// Delay from capture to delivery, at the median and the 99th percentile.
+    median: Duration,
+    p99: Duration,
+    /// Bytes sent by the camera beyond the frames' own, as a share of them.
+    extra: f64,
+}
+
+/// Streams `frames` frames of `len` bytes, one each `interval`, after a warm-up.
+fn measure(
+    path: Conditions,
+    budget: Duration,
+    frames: u64,
+    len: usize,
+    interval: Duration,
+) -> Measured {
+    let mut world = World::new(frames + len as u64, Conditions::clean(path.delay));
+    world.latency = budget;
+    world.start_relay();
+    world.host(RELAY).set_latency("door", budget);
+    world.start(CAMERA, Default::default());
+    let peer = world.publish(CAMERA, "door");
+    world.run_until(ms(5000), |events| {
+        events.iter().any(|(_, _, e)| matches!(e, Event::Connected))
+    });
+    world.path = path;
+    world.stream(CAMERA, peer, 300, interval, len);
+    world.events.clear();
+    world.sent_by_camera = 0;
+    let begin = world.now;
+    world.stream(CAMERA, peer, frames, interval, len);
+    let sent = world.sent_by_camera;
+    world.run(ms(1000));
+    let mut delays: Vec<Duration> = world
+        .arrivals
+        .iter()
+        .filter(|(_, captured)| *captured >= begin)
+        .map(|(at, captured)| at.since(*captured))
+        .collect();
+    delays.sort_unstable();
+    let limit = path.delay + budget + ms(1);
+    let in_time = delays.iter().filter(|delay| **delay <= limit).count();
+    assert!(delays.len() as u64 <= frames);
+    Measured {
+        on_time: in_time as f64 / frames as f64,
+        median: delays[delays.len() / 2],
+        p99: delays[delays.len() * 99 / 100],
+        extra: sent as f64 / (frames * len as u64) as f64 - 1.0,
+    }
+}
+
+struct Case {
+    name: &'static str,
+    path: Conditions,
+    budget: u64,
+    /// Least share of frames in time, in percent.
+    on_time: f64,
+    /// Most extra bytes, in percent; headers are some 4 %.
+    extra: f64,
+}
+
+fn lossy(loss: f64, rtt: u64) -> Conditions {
+    Conditions {
+        loss,
+        ..Conditions::clean(ms(rtt / 2))
+    }
+}
+
+#[test]
+fn the_table_of_conditions() {
+    let k = Conditions {
+        rate: 16_000_000,
+        queue: ms(60),
+        ..Conditions::clean(ms(10))
+    };
+    let jitter = Conditions {
+        jitter: ms(15),
+        ..Conditions::clean(ms(10))
+    };
+    let bursts = Conditions {
+        burst: 5.0,
+        ..lossy(0.05, 40)
+    };
+    let cases = [
+        Case {
+            name: "A  5 %, 20 ms",
+            path: lossy(0.05, 20),
+            budget: 60,
+            on_time: 99.9,
+            extra: 18.0,
+        },
+        Case {
+            name: "B  5 %, 20 ms",
+            path: lossy(0.05, 20),
+            budget: 120,
+            on_time: 99.9,
+            extra: 18.0,
+        },
+        Case {
+            name: "C 10 %, 40 ms",
+            path: lossy(0.10, 40),
+            budget: 120,
+            on_time: 99.9,
+            extra: 26.0,
+        },
+        Case {
+            name: "D 20 %, 40 ms",
+            path: lossy(0.20, 40),
+            budget: 250,
+            on_time: 99.9,
+            extra: 40.0,
+        },
+        Case {
+            name: "E  5 % bursts",
+            path: bursts,
+            budget: 120,
+            on_time: 99.5,
+            extra: 22.0,
+        },
+        Case {
+            name: "F  5 %, 200 ms",
+            path: lossy(0.05, 200),
+            budget: 250,
+            on_time: 99.9,
+            extra: 22.0,
+        },
+        Case {
+            name: "G  5 %, 200 ms",
+            path: lossy(0.05, 200),
+            budget: 150,
+            on_time: 99.9,
+            extra: 35.0,
+        },
+        Case {
+            name: "H  2 %, 100 ms",
+            path: lossy(0.02, 100),
+            budget: 120,
+            on_time: 99.9,
+            extra: 16.0,
+        },
+        Case {
+            name: "I  1 %, 20 ms",
+            path: lossy(0.01, 20),
+            budget: 20,
+            on_time: 99.8,
+            extra: 18.0,
+        },
+        Case {
+            name: "J jitter 15 ms",
+            path: jitter,
+            budget: 40,
+            on_time: 99.9,
+            extra: 10.0,
+        },
+        Case {
+            name: "K 16 Mbit/s",
+            path: k,
+            budget: 60,
+            on_time: 99.9,
+            extra: 10.0,
+        },
+    ];
+    let mut short = Vec::new();
+    for case in cases {
+        let m = measure(case.path, ms(case.budget), 1500, 50_000, FRAME);
+        let line = format!(
+            "{:16} budget {:3} ms: {:6.2} % in time, median {:6.1} ms, p99 {:6.1} ms, extra {:5.1} %",
+            case.name,
+            case.budget,
+            m.on_time * 100.0,
+            m.median.as_secs_f64() * 1e3,
+            m.p99.as_secs_f64() * 1e3,
+            m.extra * 100.0
+        );
+        println!("{line}");
+        if m.on_time * 100.0 < case.on_time || m.extra * 100.0 > case.extra {
+            short.push(line);
+        }
+    }
+    assert!(short.is_empty(), "short of the limits: {short:#?}");
+}
