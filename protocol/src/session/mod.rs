@@ -252,14 +252,13 @@ impl Session {
     }
 
     fn send_close(&mut self, now: Time) {
-        if self.close_due().is_some_and(|due| due <= now) {
-            if let Some(closing) = &mut self.closing {
+        if self.close_due().is_some_and(|due| due <= now)
+            && let Some(closing) = &mut self.closing {
                 closing.sent = Some(now);
                 let message = Message::Close(closing.reason.clone());
                 // With the control channel full the timeout ends the session.
                 let _ = self.send_message(&message);
             }
-        }
     }
 
     /// Carries out what is due to be sent later than its cause.

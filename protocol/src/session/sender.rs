@@ -588,13 +588,12 @@ impl Sender {
 
     /// Queues a probe if one is due.
     pub(crate) fn handle_timeout(&mut self, now: Time) {
-        if self.probe_due().is_some_and(|at| at <= now) {
-            if let Some(newest) = self.history.back_mut() {
+        if self.probe_due().is_some_and(|at| at <= now)
+            && let Some(newest) = self.history.back_mut() {
                 newest.probes += 1;
                 self.repairs
                     .push_back((newest.fragment.stream, newest.fragment.sequence, 0));
             }
-        }
     }
 }
 

@@ -1,0 +1,334 @@
+//! Handshakes on both sides, and the hints that come instead of answers.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::peers::{Listening, PROOF_TIMEOUT, Peer, RETRY_REFUSED, Side};
+use super::{Connect, Endpoint, Event, MAX_SESSIONS, PeerId, Role};
+use crate::handshake::{Caller, Established, Initiator, Responder};
+use crate::session::Session;
+use crate::wire::control::Message;
+use crate::wire::header::{HEADER_LEN, Header, Kind};
+use crate::{Code, Rejection, Time};
+
+/// Sessions whose caller has not yet proved that it has the keys, at most.
+const MAX_UNPROVED: usize = 512;
+/// Handshake answers and rejections waiting to leave, at most.
+const MAX_LOOSE: usize = 256;
+/// Rejections sent a second, at most.
+const REJECTS_PER_SECOND: u32 = 200;
+/// Waiting time between two handshake messages: the first, and the most.
+const FIRST_RETRY: Duration = Duration::from_millis(100);
+const LAST_RETRY: Duration = Duration::from_millis(800);
+/// How long a caller waits after a refusal that only a person can lift.
+pub(super) const RETRY_FORBIDDEN: Duration = Duration::from_secs(5);
+/// The latency where nothing was said.
+pub(super) const DEFAULT_LATENCY: Duration = Duration::from_millis(120);
+
+impl Endpoint {
+    /// Caller: begins or repeats a handshake if one is due.
+    pub(super) fn call(&mut self, now: Time, id: PeerId) {
+        let Some(peer) = self.peers.get(&id) else {
+            return;
+        };
+        let Side::Calling(calling) = &peer.side else {
+            return;
+        };
+        if calling
+            .wakes(peer.session.as_ref()).is_none_or(|at| at > now)
+        {
+            return;
+        }
+        let token = calling.connect.token.clone();
+        let index = match &calling.attempt {
+            Some(attempt) => attempt.index,
+            None => self.draw_index(),
+        };
+        let fresh = Initiator::new(token.as_ref(), index, &mut *self.random);
+        let Some(Peer {
+            side: Side::Calling(calling),
+            ..
+        }) = self.peers.get_mut(&id)
+        else {
+            return;
+        };
+        // The same message again: its answer may be under way.
+        let attempt = calling.attempt.get_or_insert(fresh);
+        let (remote, init) = (calling.connect.remote, attempt.init.clone());
+        let wait = (FIRST_RETRY * 2u32.saturating_pow(calling.attempts)).min(LAST_RETRY);
+        calling.attempts = (calling.attempts + 1).min(8);
+        calling.next_attempt = now + wait;
+        self.indices.insert(index, id);
+        self.send_loose(remote, init);
+    }
+
+    pub(super) fn send_loose(&mut self, remote: SocketAddr, datagram: Vec<u8>) {
+        if self.loose.len() < MAX_LOOSE {
+            self.loose.push_back((remote, datagram));
+        }
+    }
+
+    /// Says, rarely and briefly, that a datagram was refused; echoes its header.
+    pub(super) fn reject(&mut self, now: Time, to: SocketAddr, code: Code, datagram: &[u8]) {
+        if now.since(self.rejects.0) >= Duration::from_secs(1) {
+            self.rejects = (now, 0);
+        }
+        let Some(echo) = datagram.get(..HEADER_LEN) else {
+            return;
+        };
+        if self.rejects.1 < REJECTS_PER_SECOND {
+            self.rejects.1 += 1;
+            let header = Header {
+                kind: Kind::Reject,
+                suite: 0,
+                index: 0,
+                packet_number: 0,
+            };
+            let mut out = header.encode().to_vec();
+            out.extend_from_slice(&(code as u16).to_be_bytes());
+            out.extend_from_slice(echo);
+            self.send_loose(to, out);
+        }
+    }
+
+    pub(super) fn handle_init(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        _header: Header,
+        datagram: &[u8],
+    ) {
+        let Some(access) = &self.config.access else {
+            return;
+        };
+        if self.unproved >= MAX_UNPROVED
+            || self.peers.len() >= MAX_SESSIONS
+            || self.loose.len() >= MAX_LOOSE
+        {
+            return;
+        }
+        let responder = Responder::read(datagram, self.config.identity.as_ref(), &mut *self.random);
+        let Some(responder) = responder else { return };
+        let caller = responder.caller;
+        let psk = match caller {
+            Caller::Anonymous if access.accept.allows(from.ip()) => None,
+            Caller::Anonymous => return self.reject(now, from, Code::SecurityRequired, datagram),
+            Caller::Keyed(key) => match access.find(key) {
+                Some(known) => Some(known.psk),
+                None => return self.reject(now, from, Code::UnknownKey, datagram),
+            },
+        };
+        let index = self.draw_index();
+        let Some((response, established)) = responder.answer(psk.as_ref(), index) else {
+            return;
+        };
+        let session = Session::new(
+            now,
+            from,
+            established,
+            false,
+            0,
+            DEFAULT_LATENCY,
+            self.config.max_frame_size,
+        );
+        let side = Side::Listening(Listening {
+            caller,
+            proved: false,
+            since: now,
+            role: None,
+        });
+        let id = self.add_peer(side, Some(session));
+        self.unproved += 1;
+        self.indices.insert(index, id);
+        self.send_loose(from, response);
+        // Nothing is sent on a session before its caller has proved itself.
+        let expires = now + PROOF_TIMEOUT;
+        if let Some(peer) = self.peers.get_mut(&id) {
+            peer.scheduled = Some(expires);
+            self.timers.insert((expires, id));
+        }
+    }
+
+    pub(super) fn handle_response(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        header: Header,
+        datagram: &[u8],
+    ) {
+        let Some(id) = self.indices.get(&header.index).copied() else {
+            return;
+        };
+        let first = self.draw();
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let Side::Calling(calling) = &mut peer.side else {
+            return;
+        };
+        let Some(attempt) = calling
+            .attempt
+            .take_if(|attempt| attempt.index == header.index)
+        else {
+            return;
+        };
+        match attempt.finish(datagram) {
+            Err(attempt) => calling.attempt = Some(attempt),
+            Ok(established) => self.established(now, id, from, established, first),
+        }
+    }
+
+    /// Caller: a new session replaces the old one, if any, and takes up its role.
+    pub(super) fn established(
+        &mut self,
+        now: Time,
+        id: PeerId,
+        from: SocketAddr,
+        established: Established,
+        first: u32,
+    ) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let Side::Calling(calling) = &mut peer.side else {
+            return;
+        };
+        let Connect { latency, mtu, .. } = calling.connect;
+        let mut session = Session::new(
+            now,
+            from,
+            established,
+            true,
+            mtu,
+            latency,
+            self.config.max_frame_size,
+        );
+        let latency_ms = u16::try_from(latency.as_millis()).unwrap_or(u16::MAX);
+        let request = match &calling.connect.role {
+            Role::Publish { camera } => Message::Register {
+                camera: camera.clone(),
+                latency_ms,
+            },
+            Role::Watch { camera } => Message::FeedRequest {
+                camera: camera.clone(),
+                latency_ms,
+            },
+        };
+        // A watcher is served from its request on; a camera waits until it is registered.
+        calling.accepted = matches!(calling.connect.role, Role::Watch { .. });
+        calling.attempts = 0;
+        calling.recall = false;
+        let mut sent = session.send_message(&request);
+        for (stream, caps) in &calling.caps {
+            if let Ok(result) = session.set_caps(*stream, caps, first) {
+                sent = sent.and(result);
+            }
+        }
+        let was_up = std::mem::replace(&mut calling.up, calling.accepted);
+        let up = calling.up;
+        if let Some(old) = peer.session.replace(session) {
+            self.indices.remove(&old.local_index());
+            self.memory -= old.receive_memory();
+            peer.past = std::mem::take(&mut peer.past).continued(old.stats(now));
+            peer.past.reconnects += 1;
+        }
+        if was_up {
+            self.event(
+                id,
+                Event::Disconnected(Rejection::new(Code::Gone, "the relay was restarted")),
+            );
+        }
+        if up {
+            self.event(id, Event::Connected);
+        }
+        self.settle(now, id, sent);
+    }
+
+    pub(super) fn handle_reject(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        _header: Header,
+        datagram: &[u8],
+    ) {
+        let Some(&[c1, c0]) = datagram.get(HEADER_LEN..HEADER_LEN + 2) else {
+            return;
+        };
+        let Some(echo) = datagram.get(HEADER_LEN + 2..).and_then(Header::decode) else {
+            return;
+        };
+        let Some(code) = Code::from_u16(u16::from_be_bytes([c1, c0])) else {
+            return;
+        };
+        // A hint, not proof: the echo shows that it comes from someone who sees our packets; it
+        // may hasten a handshake or delay one, and does not end a session.
+        match echo.kind {
+            Kind::HandshakeInit => {
+                let Some(id) = self.indices.get(&echo.index).copied() else {
+                    return;
+                };
+                let Some(peer) = self.peers.get(&id) else {
+                    return;
+                };
+                let Side::Calling(calling) = &peer.side else {
+                    return;
+                };
+                let ours = calling.connect.remote == from
+                    && calling
+                        .attempt
+                        .as_ref()
+                        .is_some_and(|attempt| attempt.index == echo.index);
+                if ours && peer.session.is_none() {
+                    let retry = if code.is_transient() {
+                        RETRY_REFUSED
+                    } else {
+                        RETRY_FORBIDDEN
+                    };
+                    self.lose_session(now, id, refusal(code), retry);
+                }
+            }
+            Kind::Data => {
+                let found = self.peers.iter_mut().find_map(|(id, peer)| {
+                    match (&mut peer.side, &peer.session) {
+                        (Side::Calling(calling), Some(session))
+                            if session.remote == from && session.remote_index() == echo.index =>
+                        {
+                            Some((*id, calling, session.is_closing()))
+                        }
+                        _ => None,
+                    }
+                });
+                match found {
+                    Some((id, _, true)) => {
+                        self.remove(id, Rejection::new(Code::Done, "the relay is gone"))
+                    }
+                    Some((id, calling, false)) if calling.attempt.is_none() => {
+                        calling.next_attempt = now;
+                        calling.attempts = 0;
+                        calling.recall = true;
+                        self.call(now, id);
+                        self.touch(now, id);
+                    }
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The sentence for a refusal that came without one.
+pub(super) fn refusal(code: Code) -> Rejection {
+    let text = match code {
+        Code::UnknownKey => {
+            "the relay does not know this camera's key: add it with 'launcher keys add'"
+        }
+        Code::SecurityRequired => {
+            "the relay accepts no camera without a key from this address: give the camera a token"
+        }
+        Code::TooMany => "the relay is busy: too many requests",
+        Code::Overloaded => "the relay has no room for more",
+        _ => "the relay refused",
+    };
+    Rejection::new(code, text)
+}

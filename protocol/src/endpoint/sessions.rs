@@ -1,0 +1,175 @@
+//! What sessions receive, and what comes of it.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::handshakes::RETRY_FORBIDDEN;
+use super::peers::{Peer, RETRY_REFUSED, Side};
+use super::{Endpoint, Event, PeerId};
+use crate::reassembly::Output;
+use crate::session::{Happened, MAX_RECEIVE_MEMORY};
+use crate::wire::control::Message;
+use crate::wire::header::Header;
+use crate::{Code, Time};
+
+/// Bytes of incoming frames held by all sessions together, at most.
+const MAX_TOTAL_MEMORY: usize = 512 << 20;
+
+impl Endpoint {
+    pub(super) fn handle_data(
+        &mut self,
+        now: Time,
+        from: SocketAddr,
+        header: Header,
+        datagram: &mut [u8],
+    ) {
+        let room = MAX_TOTAL_MEMORY.saturating_sub(self.memory);
+        let peer = self
+            .indices
+            .get(&header.index)
+            .and_then(|id| Some((*id, self.peers.get_mut(id)?)));
+        let Some((
+            id,
+            Peer {
+                session: Some(session),
+                ..
+            },
+        )) = peer
+        else {
+            // Only one who can have had a session is told that there is none.
+            if self.config.access.is_some() {
+                self.reject(now, from, Code::Gone, datagram);
+            }
+            return;
+        };
+        let before = session.receive_memory();
+        let room = room.min(MAX_RECEIVE_MEMORY.saturating_sub(before));
+        let mut happened = Vec::new();
+        let result = session.handle_data(
+            now,
+            from,
+            header.packet_number,
+            datagram,
+            room,
+            &mut happened,
+        );
+        self.memory = self.memory - before + session.receive_memory();
+        if matches!(result, Ok(false)) {
+            return;
+        }
+        if let Some(Peer {
+            side: Side::Listening(listening),
+            ..
+        }) = self.peers.get_mut(&id)
+            && !std::mem::replace(&mut listening.proved, true) {
+                self.unproved -= 1;
+            }
+        self.revive(id);
+        self.digest(now, id, happened);
+        self.settle(now, id, result.map(|_| ()));
+    }
+
+    /// Caller: a session thought lost is heard again.
+    pub(super) fn revive(&mut self, id: PeerId) {
+        let Some(Peer {
+            side: Side::Calling(calling),
+            session: Some(_),
+            ..
+        }) = self.peers.get_mut(&id)
+        else {
+            return;
+        };
+        if calling.accepted && !calling.up {
+            calling.up = true;
+            self.event(id, Event::Connected);
+        }
+    }
+
+    /// Carries out what a session reported.
+    pub(super) fn digest(&mut self, now: Time, id: PeerId, happened: Vec<Happened>) {
+        for happened in happened {
+            match happened {
+                Happened::Stream { stream, output } => {
+                    let event = match output {
+                        Output::Caps { generation, caps } => Event::Caps {
+                            stream,
+                            generation,
+                            caps,
+                        },
+                        Output::Frame(frame) => Event::Frame(frame),
+                        Output::Gap { frames, reason } => Event::Gap {
+                            stream,
+                            frames,
+                            reason,
+                        },
+                        Output::Ended => Event::StreamEnded { stream },
+                    };
+                    self.event(id, event);
+                }
+                Happened::Message(message) => self.handle_message(now, id, message),
+            }
+        }
+    }
+
+    pub(super) fn handle_message(&mut self, now: Time, id: PeerId, message: Message) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        match (message, &mut peer.side) {
+            (Message::Register { camera, latency_ms }, Side::Listening(listening))
+                if listening.role.is_none() =>
+            {
+                self.register(now, id, camera, latency_ms);
+            }
+            (Message::FeedRequest { camera, latency_ms }, Side::Listening(listening))
+                if listening.role.is_none() =>
+            {
+                self.request_feed(now, id, camera, latency_ms);
+            }
+            (Message::Registered { latency_ms }, Side::Calling(calling)) => {
+                calling.accepted = true;
+                if let Some(session) = &mut peer.session {
+                    session.set_latency(Duration::from_millis(latency_ms.into()));
+                }
+                self.revive(id);
+            }
+            (Message::FeedEnd(reason), Side::Calling(_)) => {
+                self.event(id, Event::FeedEnded(reason))
+            }
+            (Message::KeyframeRequest { stream }, _) => {
+                self.event(id, Event::KeyframeRequested { stream })
+            }
+            (Message::Close(reason), Side::Listening(_)) => {
+                self.acknowledge(now, id);
+                self.remove(id, reason);
+            }
+            (Message::Close(reason), Side::Calling(_)) => {
+                self.acknowledge(now, id);
+                let retry = if reason.code.is_transient() || reason.code == Code::Done {
+                    RETRY_REFUSED
+                } else {
+                    RETRY_FORBIDDEN
+                };
+                self.lose_session(now, id, reason, retry);
+            }
+            // The rest has no meaning from that side.
+            _ => {}
+        }
+    }
+
+    /// Sends what acknowledges a CLOSE before the session goes.
+    pub(super) fn acknowledge(&mut self, now: Time, id: PeerId) {
+        let Some(session) = self
+            .peers
+            .get_mut(&id)
+            .and_then(|peer| peer.session.as_mut())
+        else {
+            return;
+        };
+        let mut datagram = Vec::new();
+        if session.has_output(now) && session.write_batch(now, 1, &mut datagram).is_some() {
+            let remote = session.remote;
+            self.send_loose(remote, datagram);
+        }
+    }
+}
