@@ -6,9 +6,11 @@ mod check;
 mod cli;
 mod config;
 mod demo;
+mod ingest;
 mod keys;
 mod logging;
 mod relay;
+mod serve;
 mod stop;
 
 use std::process::ExitCode;

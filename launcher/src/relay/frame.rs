@@ -1,0 +1,95 @@
+//! One frame in the relay, and what it is coded in.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::jpeg;
+
+/// What a stream is coded in, as far as the relay treats codecs differently.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Codec {
+    /// Motion JPEG: every frame a picture of its own.
+    Jpeg,
+    /// H.264, as whole access units in byte-stream format.
+    H264,
+    /// H.265, as whole access units in byte-stream format.
+    H265,
+    /// Opus: every packet on its own, near enough.
+    Opus,
+    /// Anything else, by its media type.
+    Other(Arc<str>),
+}
+
+impl Codec {
+    /// The codec of a stream with these caps.
+    pub fn of(caps: &gst::CapsRef) -> Self {
+        match caps.structure(0).map(|caps| caps.name().as_str()) {
+            Some("image/jpeg") => Self::Jpeg,
+            Some("video/x-h264") => Self::H264,
+            Some("video/x-h265") => Self::H265,
+            Some("audio/x-opus") => Self::Opus,
+            other => Self::Other(other.unwrap_or("nothing").into()),
+        }
+    }
+
+    /// Whether frames build on others, so that a viewer must start at a key frame.
+    pub fn is_inter(&self) -> bool {
+        match self {
+            Self::Jpeg | Self::Opus => false,
+            Self::H264 | Self::H265 => true,
+            Self::Other(name) => name.starts_with("video/") && &**name != "video/x-raw",
+        }
+    }
+
+    /// Whether this is sound rather than pictures.
+    pub fn is_audio(&self) -> bool {
+        match self {
+            Self::Jpeg | Self::H264 | Self::H265 => false,
+            Self::Opus => true,
+            Self::Other(name) => name.starts_with("audio/"),
+        }
+    }
+}
+
+impl fmt::Display for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Jpeg => "JPEG",
+            Self::H264 => "H.264",
+            Self::H265 => "H.265",
+            Self::Opus => "Opus",
+            Self::Other(name) => name,
+        })
+    }
+}
+
+/// One access unit as the relay holds it: shared by everybody who shows it, never copied.
+#[derive(Debug)]
+pub struct Frame {
+    /// The bytes. Its own timestamps mean nothing here.
+    pub buffer: gst::Buffer,
+    /// What the bytes are.
+    pub caps: gst::Caps,
+    /// The codec of `caps`.
+    pub codec: Codec,
+    /// When it was captured, on the system clock of GStreamer (monotonic, nanoseconds).
+    pub captured: gst::ClockTime,
+    /// When it has to be decoded, on the same clock; before `captured` or at it.
+    pub decoded: gst::ClockTime,
+    /// Whether a viewer can start here.
+    pub key: bool,
+    /// What the check found; there when `codec` is [`Codec::Jpeg`].
+    pub jpeg: Option<jpeg::Picture>,
+}
+
+impl Frame {
+    /// Width and height in pixels, where they are known.
+    pub fn size(&self) -> Option<(u32, u32)> {
+        if let Some(picture) = self.jpeg {
+            return Some((picture.width.into(), picture.height.into()));
+        }
+        let caps = self.caps.structure(0)?;
+        let side = |name| u32::try_from(caps.get::<i32>(name).ok()?).ok();
+        Some((side("width")?, side("height")?))
+    }
+}

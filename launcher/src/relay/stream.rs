@@ -1,0 +1,355 @@
+//! One stream of a camera inside the relay: its newest frame and who takes it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+
+use super::consumer::{Consumer, Offered};
+use super::feed::Feed;
+use super::feeds::Event;
+use super::frame::{Codec, Frame};
+use super::jpeg;
+
+/// A key frame is not asked for again within this time.
+const KEY_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
+/// A camera that sends bad frames is complained about once in this time.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// One stream of a camera: video is 0, audio mostly 1.
+///
+/// Frames come in through [`Stream::sink`] and go out by reference, to each
+/// [`Consumer`] through a queue of its own. `gstreamer-utils`' `StreamProducer`
+/// does the like, but a consumer of it belongs to one appsink: here viewers stay
+/// while a camera's pipeline comes and goes. It also starts a viewer at the next
+/// frame rather than the newest, and lets a full queue drop frames that later
+/// ones build on.
+pub struct Stream {
+    feed: Weak<Feed>,
+    camera: Arc<str>,
+    state: Mutex<State>,
+}
+
+/// What a stream has carried since the relay started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Frames passed on.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Frames passed over because they were malformed.
+    pub malformed: u64,
+}
+
+#[derive(Default)]
+struct State {
+    codec: Option<Codec>,
+    /// When the codec was learnt.
+    since: Option<Instant>,
+    newest: Option<Arc<Frame>>,
+    /// The newest key frame, where the codec has any.
+    key: Option<Arc<Frame>>,
+    /// Whether the camera's coming was followed by a frame that viewers can start at.
+    ready: bool,
+    consumers: Arc<[Arc<Consumer>]>,
+    upstream: glib::WeakRef<gst_app::AppSink>,
+    key_asked: Option<Instant>,
+    counts: Counts,
+    complained: Option<Instant>,
+}
+
+/// A consumer's place at a stream; ends when it is dropped.
+pub struct Attachment {
+    stream: Arc<Stream>,
+    consumer: Arc<Consumer>,
+}
+
+impl Stream {
+    pub(super) fn new(feed: Weak<Feed>, camera: Arc<str>) -> Self {
+        Self {
+            feed,
+            camera,
+            state: Mutex::default(),
+        }
+    }
+
+    /// What it is coded in, once that is known, and since when that is known.
+    pub fn codec(&self) -> Option<(Codec, Instant)> {
+        let state = self.lock();
+        state.codec.clone().zip(state.since)
+    }
+
+    /// The newest frame that a viewer can start at.
+    pub fn start(&self) -> Option<Arc<Frame>> {
+        self.lock().start().cloned()
+    }
+
+    /// What it has carried.
+    pub fn counts(&self) -> Counts {
+        self.lock().counts
+    }
+
+    /// How many consumers take its frames.
+    pub fn consumers(&self) -> usize {
+        self.lock().consumers.len()
+    }
+
+    /// Learns the codec before the first frame is here.
+    pub fn announce(&self, caps: &gst::CapsRef) {
+        self.lock().set_codec(Codec::of(caps));
+    }
+
+    /// A new sink that feeds this stream from the end of a pipeline. A key frame
+    /// is asked for there from now on, and at once where it matters.
+    ///
+    /// The pipeline must run on GStreamer's system clock.
+    pub fn sink(self: &Arc<Self>) -> gst_app::AppSink {
+        let stream = self.clone();
+        let sink = gst_app::AppSink::builder()
+            .sync(false)
+            .async_(false)
+            .enable_last_sample(false)
+            .max_buffers(2)
+            .drop(true)
+            .callbacks(
+                gst_app::AppSinkCallbacks::builder()
+                    .new_sample(move |sink| {
+                        let sample = sink.pull_sample().map_err(|_| gst::FlowError::Flushing)?;
+                        stream.take(&sample, sink.base_time().unwrap_or_default());
+                        Ok(gst::FlowSuccess::Ok)
+                    })
+                    .build(),
+            )
+            .build();
+        let mut state = self.lock();
+        state.upstream = sink.downgrade();
+        state.key_asked = None;
+        drop(state);
+        sink
+    }
+
+    /// Asks the camera for a key frame, unless that was just done.
+    pub fn request_key(&self) {
+        let mut state = self.lock();
+        let now = Instant::now();
+        if !state.codec.as_ref().is_some_and(Codec::is_inter)
+            || state
+                .key_asked
+                .is_some_and(|asked| now - asked < KEY_REQUEST_INTERVAL)
+        {
+            return;
+        }
+        let Some(pad) = state
+            .upstream
+            .upgrade()
+            .and_then(|sink| sink.static_pad("sink"))
+        else {
+            return;
+        };
+        state.key_asked = Some(now);
+        drop(state);
+        pad.push_event(
+            gst_video::UpstreamForceKeyUnitEvent::builder()
+                .all_headers(true)
+                .build(),
+        );
+    }
+
+    /// Gives every frame from now on to `consumer`, and at once the newest that a
+    /// viewer can start at.
+    pub fn attach(self: &Arc<Self>, consumer: Arc<Consumer>) -> Attachment {
+        let mut state = self.lock();
+        let mut wants_key = state.codec.as_ref().is_some_and(Codec::is_inter);
+        if wants_key {
+            consumer.require_key();
+        }
+        if let Some(frame) = state.start() {
+            consumer.offer(frame);
+            let is_newest = state
+                .newest
+                .as_ref()
+                .is_some_and(|newest| Arc::ptr_eq(newest, frame));
+            wants_key &= !is_newest;
+            if wants_key {
+                consumer.require_key();
+            }
+        }
+        state.consumers = state.consumers.iter().chain([&consumer]).cloned().collect();
+        drop(state);
+        if wants_key {
+            self.request_key();
+        }
+        consumer.wake();
+        Attachment {
+            stream: self.clone(),
+            consumer,
+        }
+    }
+
+    /// The camera came (again): what follows continues nothing.
+    pub(super) fn restart(&self) {
+        let mut state = self.lock();
+        state.ready = false;
+        state.since = Some(Instant::now());
+        state.key_asked = None;
+        let consumers = state.consumers.clone();
+        drop(state);
+        for consumer in consumers.iter() {
+            consumer.require_key();
+        }
+    }
+
+    /// Takes a frame in; malformed ones are counted and passed over.
+    fn take(self: &Arc<Self>, sample: &gst::Sample, base_time: gst::ClockTime) {
+        let Some((buffer, caps)) = sample.buffer_owned().zip(sample.caps_owned()) else {
+            return;
+        };
+        let codec = Codec::of(&caps);
+        let (buffer, jpeg) = match codec {
+            Codec::Jpeg => match check_jpeg(buffer) {
+                Ok((buffer, picture)) => (buffer, Some(picture)),
+                Err(why) => return self.complain(&why),
+            },
+            _ => (buffer, None),
+        };
+        let now = gst::SystemClock::obtain().time();
+        let segment = sample
+            .segment()
+            .and_then(|segment| segment.downcast_ref::<gst::ClockTime>());
+        let on_clock = |time: Option<gst::ClockTime>| {
+            Some(segment?.to_running_time(time?)? + base_time).map(|time| time.min(now))
+        };
+        let captured = on_clock(buffer.pts()).unwrap_or(now);
+        let decoded = on_clock(buffer.dts()).map_or(captured, |time| time.min(captured));
+        let key = !codec.is_inter() || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
+        self.pass_on(Arc::new(Frame {
+            buffer,
+            caps,
+            codec,
+            captured,
+            decoded,
+            key,
+            jpeg,
+        }));
+    }
+
+    fn pass_on(self: &Arc<Self>, frame: Arc<Frame>) {
+        let mut state = self.lock();
+        state.set_codec(frame.codec.clone());
+        state.counts.frames += 1;
+        state.counts.bytes += frame.buffer.size() as u64;
+        if frame.key && frame.codec.is_inter() {
+            state.key = Some(frame.clone());
+            state.key_asked = None;
+        }
+        state.newest = Some(frame.clone());
+        let is_start = frame.key && !state.ready;
+        state.ready |= is_start;
+        let consumers = state.consumers.clone();
+        drop(state);
+
+        let mut needs_key = !is_start && !frame.key && self.start().is_none();
+        for consumer in consumers.iter() {
+            needs_key |= consumer.offer(&frame) == Offered::NeedsKey;
+            consumer.wake();
+        }
+        if needs_key {
+            self.request_key();
+        }
+        if is_start && let Some(feed) = self.feed.upgrade() {
+            feed.tell(&Event::Ready(feed.clone(), self.clone()));
+        }
+    }
+
+    fn complain(&self, why: &jpeg::Malformed) {
+        let mut state = self.lock();
+        state.counts.malformed += 1;
+        let count = state.counts.malformed;
+        let now = Instant::now();
+        if state
+            .complained
+            .is_some_and(|before| now - before < COMPLAINT_INTERVAL)
+        {
+            return;
+        }
+        state.complained = Some(now);
+        drop(state);
+        tracing::warn!(
+            "camera {}: a frame is no good JPEG ({why}) and is passed over; {count} so far",
+            self.camera
+        );
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn set_codec(&mut self, codec: Codec) {
+        if self.codec.as_ref() != Some(&codec) {
+            self.codec = Some(codec);
+            self.since = Some(Instant::now());
+            self.newest = None;
+            self.key = None;
+            self.ready = false;
+        }
+    }
+
+    fn start(&self) -> Option<&Arc<Frame>> {
+        match &self.codec {
+            Some(codec) if codec.is_inter() => self.key.as_ref(),
+            _ => self.newest.as_ref(),
+        }
+    }
+}
+
+impl Attachment {
+    /// The stream that it takes frames from.
+    pub fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// Gives the consumer a frame to start at again, for a viewer that joins
+    /// those it already serves: the newest one, or a key frame when it comes.
+    pub fn refresh(&self) {
+        let state = self.stream.lock();
+        if state.codec.as_ref().is_some_and(Codec::is_inter) {
+            drop(state);
+            self.stream.request_key();
+        } else if let Some(newest) = state.newest.clone() {
+            drop(state);
+            self.consumer.offer(&newest);
+            self.consumer.wake();
+        }
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        let mut state = self.stream.lock();
+        state.consumers = state
+            .consumers
+            .iter()
+            .filter(|consumer| !Arc::ptr_eq(consumer, &self.consumer))
+            .cloned()
+            .collect();
+    }
+}
+
+/// Checks a JPEG and makes it one piece of memory, as `rtpjpegpay` expects it.
+fn check_jpeg(mut buffer: gst::Buffer) -> Result<(gst::Buffer, jpeg::Picture), jpeg::Malformed> {
+    if buffer.n_memory() > 1
+        && let Some(memory) = buffer.all_memory()
+    {
+        let buffer = buffer.make_mut();
+        buffer.remove_all_memory();
+        buffer.append_memory(memory);
+    }
+    let map = buffer
+        .map_readable()
+        .map_err(|_| jpeg::Malformed::Truncated)?;
+    let picture = jpeg::check(&map)?;
+    drop(map);
+    Ok((buffer, picture))
+}

@@ -1,0 +1,3 @@
+//! The ways out: one folder each, all of them starting at feeds.
+
+pub mod rtsp;

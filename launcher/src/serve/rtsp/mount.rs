@@ -1,0 +1,243 @@
+//! One camera among the RTSP server's URLs: what its media is built of, and when
+//! it has to go.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use gst_rtsp_server::prelude::*;
+use gst_rtsp_server::{RTSPClient, gst_rtsp::RTSPStatusCode};
+
+use super::factory::can_carry;
+use super::source::Source;
+use crate::relay::feed::Feed;
+use crate::relay::frame::Codec;
+use crate::relay::jpeg::Misfit;
+use crate::relay::stream::Stream;
+
+/// A stream that is known but has no frame yet keeps viewers waiting this long
+/// at most; then they are shown the others without it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The streams that a media shows: number, stream, codec.
+pub type Layout = Vec<(u16, Arc<Stream>, Codec)>;
+
+/// Why a camera cannot be watched over RTSP now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// No picture that a viewer can start at is here yet.
+    #[error("it has sent no picture yet")]
+    NotYet,
+    /// What it sends cannot go into RTP as it is.
+    #[error("RTP cannot carry its JPEG: {0}")]
+    Misfit(Misfit),
+    /// RTSP players know no such stream.
+    #[error("RTSP players cannot be given {0}")]
+    Codec(Codec),
+}
+
+impl Refusal {
+    /// What the viewer is answered.
+    pub fn status(&self) -> RTSPStatusCode {
+        match self {
+            Self::NotYet => RTSPStatusCode::ServiceUnavailable,
+            Self::Misfit(_) | Self::Codec(_) => RTSPStatusCode::UnsupportedMediaType,
+        }
+    }
+}
+
+/// One camera among the URLs.
+pub struct Mount {
+    feed: Arc<Feed>,
+    /// Where viewers are disconnected.
+    context: glib::MainContext,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Numbers the medias; a new one is built when it changes.
+    generation: u64,
+    /// What the media of this generation shows; empty before it is built.
+    shows: Vec<(u16, Codec)>,
+    sources: Vec<Weak<Source>>,
+    /// Who set up the media of this generation.
+    viewers: Vec<glib::WeakRef<RTSPClient>>,
+}
+
+/// A media's word with its mount.
+pub struct Ticket {
+    mount: Weak<Mount>,
+    generation: u64,
+}
+
+impl Mount {
+    /// The mount of a camera; `context` is where the server runs.
+    pub fn new(feed: Arc<Feed>, context: glib::MainContext) -> Self {
+        Self {
+            feed,
+            context,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The camera.
+    pub fn feed(&self) -> &Arc<Feed> {
+        &self.feed
+    }
+
+    /// What a media shows that is built now.
+    pub fn layout(&self) -> Result<Layout, Refusal> {
+        let mut layout = Layout::new();
+        let mut refusal = Refusal::NotYet;
+        for (number, stream) in self.feed.streams() {
+            let Some((codec, since)) = stream.codec() else {
+                continue;
+            };
+            if !can_carry(&codec) {
+                refusal = Refusal::Codec(codec);
+                continue;
+            }
+            match stream.start().filter(|frame| frame.codec == codec) {
+                Some(frame) => match frame.jpeg.and_then(|picture| picture.misfit) {
+                    Some(misfit) => refusal = Refusal::Misfit(misfit),
+                    None => layout.push((number, stream, codec)),
+                },
+                None => {
+                    stream.request_key();
+                    if since.elapsed() < PATIENCE {
+                        return Err(Refusal::NotYet);
+                    }
+                }
+            }
+        }
+        if layout.is_empty() {
+            Err(refusal)
+        } else {
+            Ok(layout)
+        }
+    }
+
+    /// The name under which gst-rtsp-server shares the media.
+    pub fn key(&self) -> String {
+        self.lock().generation.to_string()
+    }
+
+    /// A media was built that shows `layout`.
+    pub fn built(&self, layout: Layout, sources: Vec<Weak<Source>>) {
+        let mut state = self.lock();
+        state.shows = layout
+            .into_iter()
+            .map(|(number, _, codec)| (number, codec))
+            .collect();
+        state.sources = sources;
+    }
+
+    /// The word of the media that was just built.
+    pub fn ticket(self: &Arc<Self>) -> Ticket {
+        Ticket {
+            mount: Arc::downgrade(self),
+            generation: self.lock().generation,
+        }
+    }
+
+    /// A viewer set up the media.
+    pub fn joined(&self, viewer: &RTSPClient) {
+        let mut state = self.lock();
+        state
+            .viewers
+            .retain(|known| known.upgrade().is_some_and(|known| known != *viewer));
+        state.viewers.push(viewer.downgrade());
+    }
+
+    /// A viewer starts to play: it needs something to start at.
+    pub fn plays(&self) {
+        let sources = self.lock().sources.clone();
+        for source in sources.iter().filter_map(Weak::upgrade) {
+            source.refresh();
+        }
+    }
+
+    /// Drops the media when it no longer shows what the camera sends.
+    pub fn check(&self) {
+        let Ok(layout) = self.layout() else { return };
+        let now = layout
+            .iter()
+            .map(|(number, _, codec)| (*number, codec.clone()));
+        let state = self.lock();
+        if !state.shows.is_empty() && !state.shows.iter().cloned().eq(now) {
+            let generation = state.generation;
+            drop(state);
+            if self.drop_media(generation) {
+                tracing::info!(
+                    "camera {}: it sends other streams than before; RTSP viewers have to reconnect",
+                    self.feed.name()
+                );
+            }
+        }
+    }
+
+    /// Forgets the media of that generation and disconnects its viewers, so that
+    /// the next one who comes gets a new media. False: that was done before.
+    pub fn drop_media(&self, generation: u64) -> bool {
+        let mut state = self.lock();
+        if state.generation != generation {
+            return false;
+        }
+        let old = std::mem::take(&mut *state);
+        state.generation = old.generation + 1;
+        drop(state);
+        // Not from here: this may be a thread of the media, which ends with its viewers.
+        self.context.invoke(move || {
+            for viewer in old.viewers.iter().filter_map(glib::WeakRef::upgrade) {
+                viewer.close();
+            }
+        });
+        true
+    }
+
+    /// Drops whatever media there is.
+    pub fn close(&self) {
+        let generation = self.lock().generation;
+        self.drop_media(generation);
+    }
+
+    /// Makes the media fail as a broken element would.
+    #[cfg(test)]
+    pub fn fail_for_test(&self) {
+        let sources = self.lock().sources.clone();
+        for source in sources.iter().filter_map(Weak::upgrade) {
+            source.fail_for_test();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ticket {
+    /// The media met an error.
+    pub fn failed(&self, error: &glib::Error) {
+        if let Some(mount) = self.mount.upgrade()
+            && mount.drop_media(self.generation)
+        {
+            tracing::warn!(
+                "camera {}: its RTSP stream failed ({error}); viewers have to reconnect",
+                mount.feed.name()
+            );
+        }
+    }
+
+    /// The media ends, as its last viewer left.
+    pub fn retire(&self) {
+        if let Some(mount) = self.mount.upgrade() {
+            let mut state = mount.lock();
+            if state.generation == self.generation {
+                *state = State {
+                    generation: state.generation + 1,
+                    ..State::default()
+                };
+            }
+        }
+    }
+}
