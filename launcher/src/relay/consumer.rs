@@ -47,7 +47,10 @@ impl Consumer {
     pub fn new(limits: Limits, wake: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
             limits,
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue {
+                needs_key: true,
+                ..Queue::default()
+            }),
             wake: Box::new(wake),
         }
     }
@@ -65,8 +68,8 @@ impl Consumer {
         self.lock().dropped
     }
 
-    /// Passes over everything up to the next key frame, as at the start and
-    /// after a frame that this one does not continue.
+    /// Passes over everything up to the next key frame, as at the start: what
+    /// comes now does not continue what came before.
     pub(super) fn require_key(&self) {
         self.lock().needs_key = true;
     }
@@ -121,5 +124,107 @@ impl Queue {
             self.bytes -= frame.buffer.size();
             self.dropped += 1;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::relay::frame::Codec;
+
+    const LIMITS: Limits = Limits {
+        frames: 3,
+        bytes: 100,
+        time: gst::ClockTime::SECOND,
+    };
+
+    fn frame(codec: Codec, key: bool, number: u64, size: usize) -> Arc<Frame> {
+        gst::init().expect("GStreamer starts");
+        let captured = number * 100 * gst::ClockTime::MSECOND;
+        Arc::new(Frame {
+            buffer: gst::Buffer::with_size(size).expect("memory"),
+            caps: gst::Caps::new_empty_simple("test/caps"),
+            codec,
+            captured,
+            decoded: captured,
+            key,
+            jpeg: None,
+        })
+    }
+
+    fn jpeg(number: u64, size: usize) -> Arc<Frame> {
+        frame(Codec::Jpeg, true, number, size)
+    }
+
+    fn h264(number: u64, key: bool) -> Arc<Frame> {
+        frame(Codec::H264, key, number, 1)
+    }
+
+    /// The numbers of the frames that wait.
+    fn waiting(consumer: &Consumer) -> Vec<u64> {
+        std::iter::from_fn(|| consumer.take())
+            .map(|frame| frame.captured.mseconds() / 100)
+            .collect()
+    }
+
+    #[test]
+    fn pictures_push_out_the_oldest() {
+        let consumer = Consumer::new(LIMITS, || {});
+        for number in 0..4 {
+            consumer.offer(&jpeg(number, 10));
+        }
+        assert_eq!(consumer.dropped(), 1);
+        assert_eq!(waiting(&consumer), [1, 2, 3], "by number");
+
+        consumer.offer(&jpeg(0, 50));
+        consumer.offer(&jpeg(1, 50));
+        consumer.offer(&jpeg(2, 1));
+        assert_eq!(waiting(&consumer), [1, 2], "by bytes, 100 being the most");
+        consumer.offer(&jpeg(3, 101));
+        assert_eq!(waiting(&consumer), [3], "one frame may always wait");
+
+        consumer.offer(&jpeg(0, 1));
+        consumer.offer(&jpeg(10, 1));
+        consumer.offer(&jpeg(11, 1));
+        assert_eq!(
+            waiting(&consumer),
+            [10, 11],
+            "by time, a second being the most"
+        );
+        assert_eq!(consumer.dropped(), 3);
+    }
+
+    #[test]
+    fn what_builds_on_a_dropped_frame_is_dropped() {
+        let consumer = Consumer::new(LIMITS, || {});
+        assert_eq!(consumer.offer(&h264(0, false)), Offered::NeedsKey);
+        for number in 1..4 {
+            assert_eq!(consumer.offer(&h264(number, number == 1)), Offered::Taken);
+        }
+        assert_eq!(
+            consumer.offer(&h264(4, false)),
+            Offered::NeedsKey,
+            "it is full"
+        );
+        assert_eq!(waiting(&consumer), [1, 2, 3]);
+        assert_eq!(
+            consumer.offer(&h264(5, false)),
+            Offered::NeedsKey,
+            "4 is missing"
+        );
+        assert_eq!(consumer.offer(&h264(6, true)), Offered::Taken);
+        assert_eq!(consumer.offer(&h264(7, false)), Offered::Taken);
+        assert_eq!(waiting(&consumer), [6, 7]);
+    }
+
+    #[test]
+    fn a_key_frame_replaces_what_waits_too_long() {
+        let consumer = Consumer::new(LIMITS, || {});
+        for number in 0..10 {
+            consumer.offer(&h264(number, number % 5 == 0));
+        }
+        assert_eq!(waiting(&consumer), [5, 6, 7]);
+        assert_eq!(consumer.dropped(), 7);
     }
 }

@@ -71,7 +71,8 @@ fn takes_what_webcams_send() {
 
 #[test]
 fn says_what_rtp_cannot_carry() {
-    let mut cases: Vec<(Misfit, Box<dyn FnOnce(&mut Pieces)>)> = vec![
+    type Change = Box<dyn FnOnce(&mut Pieces)>;
+    let mut cases: Vec<(Misfit, Change)> = vec![
         (
             Misfit::Sampling,
             Box::new(|jpeg| jpeg.header(SOF0)[7] = 0x11),

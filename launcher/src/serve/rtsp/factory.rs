@@ -73,7 +73,8 @@ mod imp {
             let layout = mount.layout()?;
             let bin = gst::Bin::new();
             let mut sources = Vec::new();
-            for (number, (_, stream, codec)) in layout.iter().enumerate() {
+            for (number, (_, stream, start)) in layout.iter().enumerate() {
+                let codec = &start.codec;
                 let name = payloader(codec)
                     .with_context(|| format!("there is no payloader for {codec}"))?;
                 let payloader = gst::ElementFactory::make(name)
@@ -85,7 +86,7 @@ mod imp {
                 if codec.is_inter() {
                     payloader.set_property_from_str("aggregate-mode", "zero-latency");
                 }
-                let (appsrc, source) = Source::new(mount.feed().name(), stream, codec.clone());
+                let (appsrc, source) = Source::new(mount.feed().name(), stream, start.clone());
                 bin.add(&appsrc)?;
                 bin.add(&payloader)?;
                 appsrc.link(&payloader)?;

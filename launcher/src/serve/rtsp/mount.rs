@@ -10,7 +10,7 @@ use gst_rtsp_server::{RTSPClient, gst_rtsp::RTSPStatusCode};
 use super::factory::can_carry;
 use super::source::Source;
 use crate::relay::feed::Feed;
-use crate::relay::frame::Codec;
+use crate::relay::frame::{Codec, Frame};
 use crate::relay::jpeg::Misfit;
 use crate::relay::stream::Stream;
 
@@ -18,8 +18,8 @@ use crate::relay::stream::Stream;
 /// at most; then they are shown the others without it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The streams that a media shows: number, stream, codec.
-pub type Layout = Vec<(u16, Arc<Stream>, Codec)>;
+/// The streams that a media shows: number, stream, and a frame to start at.
+pub type Layout = Vec<(u16, Arc<Stream>, Arc<Frame>)>;
 
 /// Why a camera cannot be watched over RTSP now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,7 +100,7 @@ impl Mount {
             match stream.start().filter(|frame| frame.codec == codec) {
                 Some(frame) => match frame.jpeg.and_then(|picture| picture.misfit) {
                     Some(misfit) => refusal = Refusal::Misfit(misfit),
-                    None => layout.push((number, stream, codec)),
+                    None => layout.push((number, stream, frame)),
                 },
                 None => {
                     stream.request_key();
@@ -127,7 +127,7 @@ impl Mount {
         let mut state = self.lock();
         state.shows = layout
             .into_iter()
-            .map(|(number, _, codec)| (number, codec))
+            .map(|(number, _, start)| (number, start.codec.clone()))
             .collect();
         state.sources = sources;
     }
@@ -140,13 +140,16 @@ impl Mount {
         }
     }
 
-    /// A viewer set up the media.
+    /// A viewer set up the media; that may have been built of something else
+    /// than the camera sends now.
     pub fn joined(&self, viewer: &RTSPClient) {
         let mut state = self.lock();
         state
             .viewers
             .retain(|known| known.upgrade().is_some_and(|known| known != *viewer));
         state.viewers.push(viewer.downgrade());
+        drop(state);
+        self.check();
     }
 
     /// A viewer starts to play: it needs something to start at.
@@ -159,12 +162,16 @@ impl Mount {
 
     /// Drops the media when it no longer shows what the camera sends.
     pub fn check(&self) {
-        let Ok(layout) = self.layout() else { return };
-        let now = layout
-            .iter()
-            .map(|(number, _, codec)| (*number, codec.clone()));
+        let now: Vec<_> = match self.layout() {
+            Ok(layout) => layout
+                .into_iter()
+                .map(|(number, _, start)| (number, start.codec.clone()))
+                .collect(),
+            Err(Refusal::Codec(_)) => Vec::new(),
+            Err(_) => return,
+        };
         let state = self.lock();
-        if !state.shows.is_empty() && !state.shows.iter().cloned().eq(now) {
+        if !state.shows.is_empty() && state.shows != now {
             let generation = state.generation;
             drop(state);
             if self.drop_media(generation) {

@@ -45,12 +45,19 @@ struct State {
     last: Option<gst::ClockTime>,
     /// Whether the frame before was one that RTP cannot carry.
     misfit: bool,
+    /// Shown when there is nothing else to begin with, as a media that never
+    /// shows anything holds its first viewer's request for 20 s.
+    start: Option<Arc<Frame>>,
 }
 
 impl Source {
-    /// An `appsrc` that shows `stream` for as long as it lives and the stream is
-    /// coded in `codec`, and its source.
-    pub fn new(camera: &str, stream: &Arc<Stream>, codec: Codec) -> (gst_app::AppSrc, Weak<Self>) {
+    /// An `appsrc` that shows `stream` for as long as it lives, and its source.
+    /// `start` is a frame to begin with; only what is coded like it is shown.
+    pub fn new(
+        camera: &str,
+        stream: &Arc<Stream>,
+        start: Arc<Frame>,
+    ) -> (gst_app::AppSrc, Weak<Self>) {
         let appsrc = gst_app::AppSrc::builder()
             .is_live(true)
             .format(gst::Format::Time)
@@ -62,18 +69,21 @@ impl Source {
             .build();
         let source = Arc::new_cyclic(|source: &Weak<Self>| {
             let wake = source.clone();
-            let consumer = Arc::new(Consumer::new(limits(&codec), move || {
+            let consumer = Arc::new(Consumer::new(limits(&start.codec), move || {
                 if let Some(source) = wake.upgrade() {
                     source.pump(false);
                 }
             }));
             Self {
                 camera: camera.into(),
-                codec,
+                codec: start.codec.clone(),
                 appsrc: appsrc.downgrade(),
                 attachment: stream.attach(consumer.clone()),
                 consumer,
-                state: Mutex::default(),
+                state: Mutex::new(State {
+                    start: Some(start),
+                    ..State::default()
+                }),
             }
         });
         let weak = Arc::downgrade(&source);
@@ -104,12 +114,15 @@ impl Source {
             return;
         }
         while appsrc.current_level_buffers() == 0 {
-            let Some(frame) = self.consumer.take() else {
-                return;
+            let frame = match self.consumer.take() {
+                Some(frame) if self.can_carry(&mut state, &frame) => frame,
+                Some(_) => continue,
+                None => match state.start.take() {
+                    Some(start) => start,
+                    None => return,
+                },
             };
-            if !self.can_carry(&mut state, &frame) {
-                continue;
-            }
+            state.start = None;
             let buffer = state.stamp(&frame, appsrc.base_time().unwrap_or_default());
             let size = frame.jpeg.and_then(|_| frame.size());
             if state

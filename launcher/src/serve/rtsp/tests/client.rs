@@ -98,7 +98,7 @@ impl Client {
         loop {
             assert!(begin.elapsed() < DEADLINE, "no packet came");
             match self.connection.fill_buf() {
-                Ok(next) if next.is_empty() => return None,
+                Ok([]) => return None,
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
                 Ok(_) => {}
                 Err(error) => panic!("no packet came: {error}"),

@@ -278,14 +278,14 @@ fn names_that_begin_alike_are_told_apart() {
 #[test]
 fn viewers_stay_while_the_camera_is_away() {
     let relay = Relay::start();
-    for text in [JPEG, H264] {
-        let camera = relay.camera("door", text);
-        let mut viewer = relay.play("door");
+    for (name, text) in [("jpeg", JPEG), ("h264", H264)] {
+        let camera = relay.camera(name, text);
+        let mut viewer = relay.play(name);
         assert!(viewer.frames(5));
         drop(camera);
-        let feed = relay.feeds.get("door").expect("it is known");
+        let feed = relay.feeds.get(name).expect("it is known");
         feed.left();
-        assert_eq!(relay.describe("door").status, 200, "the URL stays");
+        assert_eq!(relay.describe(name).status, 200, "the URL stays");
         let passed = feed.stream(0).expect("a stream").counts().frames;
         feed.joined();
         let _camera = Camera::new(&feed, 0, text);
