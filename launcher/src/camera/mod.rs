@@ -1,10 +1,21 @@
 //! The cameras of this machine: from a source to a relay.
+//!
+//! Each camera has a thread of its own that builds its pipeline and watches over it.
 
+mod build;
 mod choice;
+mod dynamic;
 mod packages;
+mod plan;
+mod supervise;
 pub mod text;
+mod trouble;
+mod voice;
 
 use std::net::SocketAddr;
+use std::thread;
+
+use anyhow::Context;
 
 use crate::config::Deployment;
 use crate::stop::Stop;
@@ -22,6 +33,15 @@ pub struct OwnRelay {
 ///
 /// `own` is the relay of this process. Without one, a camera that names no
 /// relay sends to the address of the deployment's `[relay]`.
-pub fn run(_deployment: &Deployment, _own: Option<&OwnRelay>, _stop: &Stop) -> anyhow::Result<()> {
-    anyhow::bail!("cameras are not built yet")
+pub fn run(deployment: &Deployment, own: Option<&OwnRelay>, stop: &Stop) -> anyhow::Result<()> {
+    let plans = plan::plans(deployment, own)?;
+    thread::scope(|scope| {
+        for plan in &plans {
+            thread::Builder::new()
+                .name(plan.name.clone())
+                .spawn_scoped(scope, || supervise::run(plan, stop))
+                .with_context(|| format!("camera {}: no thread for it", plan.name))?;
+        }
+        Ok(())
+    })
 }
