@@ -3,11 +3,15 @@
 use std::process;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+/// Signals within this time of the first are the same request: Ctrl-C in a script
+/// sends one to everybody, which the script may pass on.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A request to stop that every thread can wait for. Clones share one request.
 #[derive(Clone, Default)]
@@ -26,8 +30,8 @@ struct State {
 }
 
 impl Stop {
-    /// A request that SIGINT and SIGTERM raise. A second signal ends the process
-    /// at once, in case stopping hangs.
+    /// A request that SIGINT and SIGTERM raise. A signal [`PATIENCE`] later ends the
+    /// process at once, in case stopping hangs.
     pub fn on_signals() -> anyhow::Result<Self> {
         let mut signals =
             Signals::new([SIGINT, SIGTERM]).context("the signals cannot be taken over")?;
@@ -36,8 +40,9 @@ impl Stop {
         thread::Builder::new()
             .name("signals".into())
             .spawn(move || {
+                let mut first = None;
                 for _ in signals.forever() {
-                    if raise.is_raised() {
+                    if first.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
                         process::exit(1);
                     }
                     raise.raise();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use gst::prelude::*;
@@ -33,8 +33,10 @@ pub struct Running {
     pub device: Option<PathBuf>,
     /// How long it may give no frame; `None`: as long as it likes.
     pub frozen_after: Option<Duration>,
-    /// Whether it is a file, which begins again at its end.
+    /// Whether it is a file, which is told before it begins to begin again at its end.
     pub repeats: bool,
+    /// Whether it is a file without a container, which cannot be told that.
+    pub bare: Arc<AtomicBool>,
 }
 
 impl Drop for Running {
@@ -62,6 +64,7 @@ impl Running {
             device: None,
             frozen_after: None,
             repeats: false,
+            bare: Arc::default(),
         };
         add(&running.pipeline, &running.sink)?;
         Ok(running)
@@ -80,8 +83,8 @@ impl Running {
                 self.attach(plan, source.upcast_ref())
             }
             Source::File(path) => {
-                self.repeats = true;
-                dynamic::attach_file(&self.pipeline, &self.sink, path, plan)
+                let bare = self.bare.clone();
+                dynamic::attach_file(&self.pipeline, &self.sink, path, plan, bare)
             }
             Source::Rtsp(uri) => {
                 self.frozen_after = Some(FROZEN_NETWORK);

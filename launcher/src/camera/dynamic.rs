@@ -1,7 +1,8 @@
 //! Sources that say only while they run what they give: files and cameras on the network.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use gst::prelude::*;
 
@@ -13,12 +14,17 @@ use super::trouble::Trouble;
 /// How long, in milliseconds, packets of a network camera may come late or out of order.
 const NETWORK_LATENCY: u32 = 100;
 
-/// Adds a media file.
+/// Frames a second of a file that is bare video, without a container that says when
+/// to show a frame, where the video does not say it either.
+const BARE_RATE: gst::Fraction = gst::Fraction::new_raw(25, 1);
+
+/// Adds a media file. `bare` becomes true when it has no container.
 pub fn attach_file(
     pipeline: &gst::Pipeline,
     sink: &gst::Element,
     path: &Path,
     plan: &Plan,
+    bare: Arc<AtomicBool>,
 ) -> Result<(), Trouble> {
     if !path.exists() {
         return Err(Trouble::Failed(format!(
@@ -35,8 +41,43 @@ pub fn attach_file(
     source
         .link(&parser)
         .map_err(|error| Trouble::Failed(error.to_string()))?;
+    parser.connect_pad_added(move |parser, pad| {
+        let Some(parser) = parser.downcast_ref::<gst::Bin>() else {
+            return;
+        };
+        let demuxes =
+            parser.iterate_recurse().into_iter().flatten().any(
+                |part| matches!(part.metadata("klass"), Some(klass) if klass.contains("Demux")),
+            );
+        if !demuxes {
+            bare.store(true, Ordering::Relaxed);
+            stamp(pad);
+        }
+    });
     follow(pipeline, &parser, sink, encoder(plan)?);
     Ok(())
+}
+
+/// Gives frames that have none the times to show them at, evenly spaced.
+fn stamp(pad: &gst::Pad) {
+    let next = AtomicU64::new(0);
+    pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+        let rate = pad
+            .current_caps()
+            .and_then(|caps| caps.structure(0)?.get::<gst::Fraction>("framerate").ok())
+            .filter(|rate| rate.numer() > 0 && rate.denom() > 0)
+            .unwrap_or(BARE_RATE);
+        if let Some(buffer) = info.buffer_mut() {
+            let count = next.fetch_add(1, Ordering::Relaxed);
+            let buffer = buffer.make_mut();
+            let (numer, denom) = (rate.numer() as u64, rate.denom() as u64);
+            let time = |frame: u64| gst::ClockTime::SECOND.mul_div_floor(frame * denom, numer);
+            buffer.set_pts(time(count));
+            buffer.set_dts(time(count));
+            buffer.set_duration(time(1));
+        }
+        gst::PadProbeReturn::Ok
+    });
 }
 
 /// Adds a camera that speaks RTSP.
@@ -94,7 +135,7 @@ fn follow(
     encoder: Option<gst::Element>,
 ) {
     let weak = pipeline.downgrade();
-    let found = std::sync::Arc::new(AtomicBool::new(false));
+    let found = Arc::new(AtomicBool::new(false));
     let taken = found.clone();
     let sink = sink.clone();
     element.connect_pad_added(move |element, pad| {

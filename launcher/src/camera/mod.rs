@@ -40,7 +40,8 @@ pub fn run(deployment: &Deployment, own: Option<&OwnRelay>, stop: &Stop) -> anyh
             thread::Builder::new()
                 .name(plan.name.clone())
                 .spawn_scoped(scope, || supervise::run(plan, stop))
-                .with_context(|| format!("camera {}: no thread for it", plan.name))?;
+                .with_context(|| format!("camera {}: no thread for it", plan.name))
+                .inspect_err(|_| stop.raise())?;
         }
         Ok(())
     })

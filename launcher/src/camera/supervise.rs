@@ -10,6 +10,7 @@ use super::build::{self, Running};
 use super::plan::Plan;
 use super::trouble::Trouble;
 use super::voice::Voice;
+use crate::config::Source;
 use crate::stop::Stop;
 
 /// How often a camera is looked at.
@@ -27,11 +28,14 @@ const WELL: Duration = Duration::from_secs(5);
 pub fn run(plan: &Plan, stop: &Stop) {
     let mut voice = Voice::new(plan);
     let mut pause = SHORTEST_PAUSE;
+    let is_file = matches!(plan.source, Source::File(_));
+    let mut rewinds = is_file;
     loop {
         let started = Instant::now();
         let mut device = None;
         let trouble = match Running::new(plan) {
             Ok(mut running) => {
+                running.repeats = rewinds;
                 let trouble = play(&mut running, plan, &mut voice, stop);
                 device.clone_from(&running.device);
                 trouble
@@ -39,6 +43,18 @@ pub fn run(plan: &Plan, stop: &Stop) {
             Err(trouble) => Some(trouble),
         };
         let Some(trouble) = trouble else { return };
+        if trouble == Trouble::CannotRewind {
+            voice.again();
+            rewinds = false;
+            continue;
+        }
+        if is_file && trouble == Trouble::Ended {
+            voice.again();
+            if stop.wait_timeout(SHORTEST_PAUSE) {
+                return;
+            }
+            continue;
+        }
         if started.elapsed() >= WELL {
             pause = SHORTEST_PAUSE;
         }
@@ -106,15 +122,20 @@ fn play(running: &mut Running, plan: &Plan, voice: &mut Voice, stop: &Stop) -> O
                     return Some(Trouble::of_message(error, running.device.as_deref()));
                 }
                 gst::MessageView::Eos(_) => return Some(Trouble::Ended),
-                gst::MessageView::Warning(warning) => voice.warning(warning),
+                gst::MessageView::Warning(warning) => voice.warning(warning, &running.sink),
                 gst::MessageView::AsyncDone(_) if running.repeats && !begun => {
                     begun = true;
-                    rewind(running, gst::SeekFlags::FLUSH);
+                    let bare = running.bare.load(Ordering::Relaxed);
+                    if !bare && !rewind(running, gst::SeekFlags::FLUSH) {
+                        return Some(Trouble::CannotRewind);
+                    }
                     if running.pipeline.set_state(gst::State::Playing).is_err() {
                         return Some(running.first_error());
                     }
                 }
-                gst::MessageView::SegmentDone(_) => rewind(running, gst::SeekFlags::empty()),
+                gst::MessageView::SegmentDone(_) if !rewind(running, gst::SeekFlags::empty()) => {
+                    return Some(Trouble::Ended);
+                }
                 gst::MessageView::Latency(_) => {
                     // What cannot be worked out now is when the next message comes.
                     let _ = running.pipeline.recalculate_latency();
@@ -130,9 +151,9 @@ fn play(running: &mut Running, plan: &Plan, voice: &mut Voice, stop: &Stop) -> O
     None
 }
 
-/// Goes to the start of a file, so that its end is not the end of the stream. A file
-/// that cannot do that ends, and is started again.
-fn rewind(running: &Running, flags: gst::SeekFlags) {
+/// Goes to the start of a file, such that its end will be no end of the stream. False
+/// when the file cannot do that.
+fn rewind(running: &Running, flags: gst::SeekFlags) -> bool {
     let done = running.pipeline.seek(
         1.0,
         flags | gst::SeekFlags::SEGMENT,
@@ -141,9 +162,7 @@ fn rewind(running: &Running, flags: gst::SeekFlags) {
         gst::SeekType::None,
         gst::ClockTime::NONE,
     );
-    if done.is_err() {
-        tracing::debug!("the file cannot be rewound");
-    }
+    done.is_ok()
 }
 
 /// Notices that frames no longer come.

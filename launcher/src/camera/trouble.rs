@@ -15,6 +15,8 @@ pub enum Trouble {
     Refused(String),
     /// The source came to its end.
     Ended,
+    /// The file cannot be told to begin again at its end.
+    CannotRewind,
 }
 
 impl Trouble {
@@ -36,6 +38,9 @@ impl Trouble {
             return Self::Refused(details.message().to_owned());
         }
         let debug = error.debug().unwrap_or_default();
+        if debug.contains("reason not-linked") {
+            return Self::Failed("there is no video in it".into());
+        }
         let device = device.filter(|_| factory == "v4l2src").map(Path::display);
         Self::Failed(match device {
             Some(device) if details.matches(gst::ResourceError::NotFound) => {

@@ -20,6 +20,8 @@ pub struct Voice {
     said: Option<String>,
     /// That its frames arrive was said, and is still so.
     sending: bool,
+    /// A file begins again: that its frames arrive is no news then.
+    again: bool,
 }
 
 impl Voice {
@@ -37,6 +39,7 @@ impl Voice {
             relay,
             said: None,
             sending: false,
+            again: false,
         }
     }
 
@@ -53,7 +56,9 @@ impl Voice {
             (Trouble::Refused(why), None) => {
                 format!("camera {camera}: {why}; trying again every 30 s")
             }
-            (Trouble::Ended, None) => format!("camera {camera}: {source} ended; starting it again"),
+            (Trouble::Ended | Trouble::CannotRewind, None) => {
+                format!("camera {camera}: {source} ended; starting it again")
+            }
         };
         if self.said.as_ref() == Some(&words) {
             debug!("{words}");
@@ -62,13 +67,22 @@ impl Voice {
         match trouble {
             Trouble::Refused(_) => error!("{words}"),
             Trouble::Failed(_) => warn!("{words}"),
-            Trouble::Ended => info!("{words}"),
+            Trouble::Ended | Trouble::CannotRewind => info!("{words}"),
         }
         self.said = Some(words);
     }
 
+    /// Takes note that a file begins again, which is no news.
+    pub fn again(&mut self) {
+        self.sending = false;
+        self.again = true;
+        debug!("camera {}: {} begins again", self.camera, self.source);
+    }
+
     /// Says what an element warns of.
-    pub fn warning(&self, warning: &gst::message::Warning) {
+    pub fn warning(&mut self, warning: &gst::message::Warning, sink: &gst::Element) {
+        // The sink warns when it has lost the relay.
+        self.sending &= warning.src() != Some(sink.upcast_ref());
         warn!("camera {}: {}", self.camera, warning.error().message());
     }
 
@@ -86,7 +100,11 @@ impl Voice {
         } else if !self.sending && connected && running.frames.load(Ordering::Relaxed) > 0 {
             self.sending = true;
             self.said = None;
-            info!("camera {camera}: sending {} to {relay}", picture(running));
+            let picture = picture(running);
+            match std::mem::take(&mut self.again) {
+                true => debug!("camera {camera}: sending {picture} to {relay}"),
+                false => info!("camera {camera}: sending {picture} to {relay}"),
+            }
         }
     }
 }
