@@ -3,18 +3,113 @@
 //! Each camera is a [`feed::Feed`] in the table of [`feeds::Feeds`]; the ways in
 //! (`ingest`) fill it, the ways out (`serve`) attach to it.
 
+mod access;
 pub mod address;
 pub mod consumer;
 pub mod feed;
 pub mod feeds;
+mod files;
 pub mod frame;
 pub mod jpeg;
 pub mod stream;
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Context;
+use gstcamrelay::port::Port;
+
+use self::access::Gate;
+use self::feeds::{Feeds, Listeners};
+use crate::camera::{self, OwnRelay};
 use crate::config::Deployment;
+use crate::ingest::camrelay::Ingest;
+use crate::serve::rtsp;
 use crate::stop::Stop;
 
+/// How often the list of known cameras is looked at.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// Where a relay listens, with real ports.
+#[derive(Clone, Copy, Debug)]
+pub struct Addresses {
+    /// For cameras, UDP.
+    pub cameras: SocketAddr,
+    /// For RTSP viewers, TCP; `None` without `[rtsp]`.
+    pub rtsp: Option<SocketAddr>,
+}
+
 /// Runs the relay and the cameras of the deployment until `stop`.
-pub fn run(_deployment: &Deployment, _stop: Stop) -> anyhow::Result<()> {
-    anyhow::bail!("the relay is not built yet")
+pub fn run(deployment: &Deployment, stop: Stop) -> anyhow::Result<()> {
+    run_and_tell(deployment, &stop, |_| {})
+}
+
+/// As [`run`]; `listening` is called once viewers and cameras can connect.
+pub fn run_and_tell(
+    deployment: &Deployment,
+    stop: &Stop,
+    listening: impl FnOnce(&Addresses),
+) -> anyhow::Result<()> {
+    let relay = deployment.relay.as_ref().with_context(|| {
+        format!(
+            "{} has no [relay]: add one, or run its cameras with: launcher camera --config {0}",
+            deployment.path.display()
+        )
+    })?;
+    files::raise_limit();
+    let mut gate = Gate::open(deployment)?;
+    let rtsp = deployment
+        .rtsp
+        .as_ref()
+        .map(|rtsp| rtsp::Server::start(rtsp.listen))
+        .transpose()?;
+    let mut listeners = Listeners::default();
+    if let Some(rtsp) = &rtsp {
+        listeners.add(rtsp.listener());
+    }
+    let feeds = Arc::new(Feeds::new(listeners));
+    let port = Port::listen(gate.settings(relay.listen))?;
+    let _ingest = Ingest::start(&port, relay.latency, feeds)?;
+
+    let addresses = Addresses {
+        cameras: port.local_addr(),
+        rtsp: rtsp.as_ref().map(rtsp::Server::address),
+    };
+    tracing::info!("listening for cameras on {}", addresses.cameras);
+    if let Some(address) = addresses.rtsp {
+        tracing::info!("listening for viewers on {}", rtsp::url(address, "NAME"));
+    }
+    listening(&addresses);
+
+    let own = OwnRelay {
+        listen: addresses.cameras,
+        key: gate.token(),
+    };
+    thread::scope(|scope| {
+        let cameras = thread::Builder::new()
+            .name("own cameras".into())
+            .spawn_scoped(scope, || {
+                camera::run(deployment, Some(&own), stop).inspect_err(|_| stop.raise())
+            })
+            .context("no thread for the cameras of this machine")?;
+        while !stop.wait_timeout(ROUND) {
+            follow_list(&mut gate, &port);
+        }
+        // A panic of the thread is in the log already.
+        cameras.join().unwrap_or(Ok(()))
+    })
+}
+
+/// Lets in who is on the list of known cameras, and out who is no more.
+fn follow_list(gate: &mut Gate, port: &Port) {
+    match gate.reread() {
+        Ok(true) => {
+            port.set_access(gate.access());
+            tracing::info!("the list of known cameras changed, and is followed");
+        }
+        Ok(false) => {}
+        Err(error) => tracing::error!("the cameras known before stay known: {error}"),
+    }
 }
