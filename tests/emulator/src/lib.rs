@@ -1,9 +1,15 @@
-//! A seeded one-way network path, in virtual or real time.
+//! A seeded network path, in virtual or real time.
 //!
-//! [`Path`] knows only times, in nanoseconds on any clock, and lengths: the simulation asks it in
-//! virtual time, the proxy in real time.
+//! [`Path`] is one direction of it. It knows only times, in nanoseconds on any clock, and
+//! lengths: a simulation asks it in virtual time, [`Proxy`] in real time, between real sockets.
+//! The program `path-emulator` is a proxy to put between a camera and a relay by hand.
+
+mod proxy;
+mod text;
 
 use std::time::Duration;
+
+pub use proxy::{Counters, Direction, MAX_CLIENTS, MAX_QUEUED, MAX_QUEUED_BYTES, Proxy, Route};
 
 /// A small seeded generator (the constants of Knuth's MMIX).
 #[derive(Clone, Debug)]
@@ -106,19 +112,19 @@ impl Path {
             return Vec::new();
         }
         let mut leaves = now;
-        if rate > 0 {
+        let bits = (len as u64 + HEADERS) * 8 * 1_000_000_000;
+        if let Some(serialised) = bits.checked_div(rate) {
             let start = self.busy_until.max(now);
             if start - now > queue.as_nanos() as u64 {
                 return Vec::new();
             }
-            leaves = start + (len as u64 + HEADERS) * 8 * 1_000_000_000 / rate;
+            leaves = start + serialised;
             self.busy_until = leaves;
         }
         let copies = 1 + usize::from(self.rng.chance(duplicates));
         let jitter = jitter.as_nanos() as u64;
-        (0..copies)
-            .map(|_| leaves + delay.as_nanos() as u64 + self.rng.next() % (jitter + 1))
-            .collect()
+        let arrives = |_| leaves + delay.as_nanos() as u64 + self.rng.next() % (jitter + 1);
+        (0..copies).map(arrives).collect()
     }
 
     /// A two-state chain (Gilbert) with the wanted share and mean run of losses.
