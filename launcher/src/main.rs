@@ -80,7 +80,12 @@ fn run(command: Command) -> anyhow::Result<()> {
 /// Takes over the signals and loads GStreamer with the camrelay elements.
 fn start() -> anyhow::Result<Stop> {
     let stop = Stop::on_signals()?;
-    gst::init().context("GStreamer does not start")?;
-    gstcamrelay::plugin_register_static().context("the camrelay elements do not load")?;
+    load_gstreamer()?;
     Ok(stop)
+}
+
+/// Loads GStreamer with the camrelay elements.
+fn load_gstreamer() -> anyhow::Result<()> {
+    gst::init().context("GStreamer does not start")?;
+    gstcamrelay::plugin_register_static().context("the camrelay elements do not load")
 }

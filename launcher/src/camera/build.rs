@@ -170,8 +170,11 @@ pub fn choose(caps: &gst::Caps, encoder: Option<&gst::Element>) -> Result<Choice
         .and_then(|encoder| encoder.static_pad("sink"))
         .map(|pad| pad.query_caps(None));
     choice::choose(caps, taken.as_ref()).ok_or_else(|| {
+        let mut kinds: Vec<_> = caps.iter().map(|kind| kind.name().as_str()).collect();
+        kinds.dedup();
         Trouble::Failed(format!(
-            "encode: its encoder takes none of what the source gives ({caps})"
+            "expected an encoder for what the source gives, {}",
+            kinds.join(" or ")
         ))
     })
 }

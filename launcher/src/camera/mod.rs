@@ -3,12 +3,13 @@
 //! Each camera has a thread of its own that builds its pipeline and watches over it.
 
 mod build;
+mod check;
 mod choice;
 mod dynamic;
 mod packages;
 mod plan;
 mod supervise;
-pub mod text;
+mod text;
 mod trouble;
 mod voice;
 
@@ -16,6 +17,8 @@ use std::net::SocketAddr;
 use std::thread;
 
 use anyhow::Context;
+
+pub use check::faults;
 
 use crate::config::Deployment;
 use crate::stop::Stop;

@@ -71,11 +71,27 @@ pub struct Camera {
     pub latency: Duration,
 }
 
+/// Something wrong with a value of a camera, found by a closer look than reading takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The key of the value.
+    pub key: &'static str,
+    /// The byte of the value that it is at.
+    pub offset: usize,
+    /// What is wrong, and what to do.
+    pub message: String,
+}
+
 impl Deployment {
     /// Reads and checks a deployment. All that is wrong with the file comes at once.
     pub fn load(path: &Path) -> Result<Self, Errors> {
+        Self::load_with(path, |_| Vec::new())
+    }
+
+    /// As [`Self::load`], with a closer look at each camera.
+    pub fn load_with(path: &Path, look: impl Fn(&Camera) -> Vec<Fault>) -> Result<Self, Errors> {
         let text = secrets::read_text(path).map_err(|error| Errors::of_file(path, error))?;
-        read::deployment(path, &text)
+        read::deployment(path, &text, &look)
     }
 }
 

@@ -10,15 +10,20 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{Errors, Problems};
 use super::table::{Expected, Found, Table, describe};
-use super::{Camera, Deployment, Relay, Rtsp, Source, secrets, values};
+use super::{Camera, Deployment, Fault, Relay, Rtsp, Source, secrets, values};
 
 /// The latency where the file says nothing.
 const LATENCY: Duration = Duration::from_millis(120);
 /// The RTSP port where the file says nothing.
 const RTSP_PORT: u16 = 8554;
 
-/// The deployment that `text`, the contents of `path`, describes.
-pub fn deployment(path: &Path, text: &str) -> Result<Deployment, Errors> {
+/// The deployment that `text`, the contents of `path`, describes; `look` takes a closer
+/// look at each camera.
+pub fn deployment(
+    path: &Path,
+    text: &str,
+    look: &dyn Fn(&Camera) -> Vec<Fault>,
+) -> Result<Deployment, Errors> {
     let mut problems = Problems::new(path, text);
     let (root, syntax) = DeTable::parse_recoverable(text);
     if !syntax.is_empty() {
@@ -33,6 +38,8 @@ pub fn deployment(path: &Path, text: &str) -> Result<Deployment, Errors> {
     }
     let deployment = Reader {
         folder: path.parent().unwrap_or(Path::new("")),
+        text,
+        look,
         problems: &mut problems,
     }
     .deployment(path, root.get_ref());
@@ -46,6 +53,8 @@ pub fn deployment(path: &Path, text: &str) -> Result<Deployment, Errors> {
 struct Reader<'p, 't> {
     /// What the paths in the file are relative to.
     folder: &'p Path,
+    text: &'p str,
+    look: &'p dyn Fn(&Camera) -> Vec<Fault>,
     problems: &'p mut Problems<'t>,
 }
 
@@ -243,15 +252,32 @@ impl Reader<'_, '_> {
             }
         }
         let key = self.secret(key, table.key("key"), secrets::camera_token);
+        let places = [("source", &source), ("encode", &encode)]
+            .map(|(key, found)| (table.key(key), key, found.as_ref().map(|text| text.offset)));
         table.finish(self.problems);
-        Some(Camera {
+        let camera = Camera {
             name: name?.value,
             source: source?.value,
             encode: encode.map(|encode| encode.value),
             relay: relay.map(|relay| relay.value),
             key,
             latency: latency.map_or(LATENCY, |latency| latency.value),
-        })
+        };
+        for fault in (self.look)(&camera) {
+            let value = match fault.key {
+                "encode" => camera.encode.as_deref().unwrap_or_default(),
+                _ => &camera.source,
+            };
+            for (place, key, found) in &places {
+                if let (true, Some(offset)) = (*key == fault.key, found) {
+                    let start = inside(self.text, *offset, value);
+                    let offset = start.map_or(*offset, |start| start + fault.offset);
+                    self.problems
+                        .add(offset, Some(place.clone()), fault.message.as_str());
+                }
+            }
+        }
+        Some(camera)
     }
 
     /// The value as a table; anything else is noted.
@@ -286,6 +312,15 @@ impl Reader<'_, '_> {
         }
         Some(path)
     }
+}
+
+/// Where in the file the text `value` starts whose quotes are at `offset`; `None` where
+/// it is not written there as it is (escapes, several lines).
+fn inside(file: &str, offset: usize, value: &str) -> Option<usize> {
+    let quoted = file.get(offset..)?;
+    let text = quoted.trim_start_matches(['"', '\'']).trim_start();
+    text.starts_with(value)
+        .then(|| offset + quoted.len() - text.len())
 }
 
 fn any(port: u16) -> SocketAddr {

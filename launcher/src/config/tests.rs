@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use camrelay_protocol::Accept;
 
-use super::{Camera, Deployment, Errors, Relay, Rtsp, read};
+use super::{Camera, Deployment, Errors, Fault, Relay, Rtsp, read};
 
 fn parse(text: &str) -> Result<Deployment, Errors> {
-    read::deployment(Path::new("f.toml"), text)
+    read::deployment(Path::new("f.toml"), text, &|_| Vec::new())
 }
 
 /// Each deployment is wrong in exactly these ways.
@@ -314,6 +314,32 @@ fn reads_the_key_files_beside_it() {
             "swapped.toml:3:7: relay.key: 'cameras.txt' holds no relay's key: a private key is 43 characters of base64url; this has 91",
             "swapped.toml:4:11: relay.cameras: 'door.key' is no list of cameras: line 1: expected camera names separated by commas, a space, and a key",
             "swapped.toml:8:7: camera 'door'.key: 'relay.key' holds no camera's token: a camera's token starts with 'camrelay1.'; 'launcher keys add' prints one",
+        ]
+    );
+}
+
+#[test]
+fn points_at_the_word_that_a_closer_look_finds_wrong() {
+    let look = |camera: &Camera| {
+        let fault = |key| Fault {
+            key,
+            offset: 4,
+            message: "wrong".into(),
+        };
+        let mut faults = vec![fault("source")];
+        faults.extend(camera.encode.as_ref().map(|_| fault("encode")));
+        faults
+    };
+    let text = "[relay]\n[[camera]]\nname = \"a\"\nsource = ' src x=1'\nencode = \"enc \\\"1\\\"\"\n\
+                [[camera]]\nname = \"b\"\nsource = \"\"\"\nsrc x=1\"\"\"\nlatency = 1";
+    let errors = read::deployment(Path::new("f.toml"), text, &look).unwrap_err();
+    assert_eq!(
+        errors.to_string().lines().collect::<Vec<_>>(),
+        [
+            "f.toml:4:16: camera 'a'.source: wrong",
+            "f.toml:5:10: camera 'a'.encode: wrong",
+            "f.toml:9:5: camera 'b'.source: wrong",
+            "f.toml:10:11: camera 'b'.latency: expected a duration from '1ms' to '10s', such as '120ms', in quotes, found the number 1 (did you mean \"1ms\"?)",
         ]
     );
 }
