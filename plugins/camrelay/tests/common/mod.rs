@@ -4,6 +4,7 @@
 use std::sync::Once;
 use std::time::{Duration, Instant};
 
+use gst::glib;
 use gst::prelude::*;
 use gst_check::Harness;
 
@@ -109,4 +110,38 @@ pub fn event(source: &mut Harness, kind: gst::EventType) -> gst::Event {
 pub fn free_port() -> u32 {
     let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).unwrap();
     socket.local_addr().unwrap().port().into()
+}
+
+/// The text of an error or warning that an element posts.
+#[track_caller]
+pub fn complaint(harness: &Harness, kind: gst::MessageType) -> (glib::Error, String) {
+    let error = match message(harness, kind).view() {
+        gst::MessageView::Error(error) => error.error(),
+        gst::MessageView::Warning(warning) => warning.error(),
+        _ => unreachable!("only errors and warnings complain"),
+    };
+    let text = error.message().to_string();
+    (error, text)
+}
+
+/// Stops an element, and forgets what it posted, which keeps it alive.
+pub fn stop(harness: &Harness) {
+    let element = harness.element().unwrap();
+    element.set_state(gst::State::Null).unwrap();
+    element.set_bus(None::<&gst::Bus>);
+}
+
+/// Pushes frames, as a live camera does, until the source has one, and lets those that are
+/// under way arrive. Returns the first.
+#[track_caller]
+pub fn first_frame(sink: &mut Harness, source: &mut Harness) -> gst::Buffer {
+    let mut received = None;
+    until("a frame arrived", || {
+        sink.push(buffer(2_000, 1)).unwrap();
+        received = source.try_pull();
+        received.is_some()
+    });
+    sink.push(buffer(3_333, 1)).unwrap();
+    while source.pull().unwrap().size() != 3_333 {}
+    received.unwrap()
 }

@@ -1,0 +1,112 @@
+//! When frames leave, and what time they bear.
+
+mod common;
+
+use common::*;
+use gst::prelude::*;
+
+const JPEG: &str = "image/jpeg";
+
+/// A sink that paces what it is given, as it does outside of a harness.
+fn pacing_sink(port: u32) -> gst_check::Harness {
+    let sink = sink(port, "camera=door", JPEG);
+    // The harness switches it off.
+    sink.element().unwrap().set_property("sync", true);
+    sink
+}
+
+/// A frame of that running time.
+fn at(running_time: gst::ClockTime) -> gst::Buffer {
+    let mut buffer = buffer(1_000, 0);
+    buffer.make_mut().set_pts(running_time);
+    buffer
+}
+
+fn running_time(sink: &gst_check::Harness) -> gst::ClockTime {
+    sink.element().unwrap().current_running_time().unwrap()
+}
+
+const HOUR: gst::ClockTime = gst::ClockTime::from_seconds(3_600);
+
+#[test]
+fn a_live_frame_leaves_at_once_whatever_the_latency_of_the_pipeline() {
+    let mut source = source("camera=door");
+    let mut sink = pacing_sink(port(&source));
+    connected(&sink);
+    let latency = gst::event::Latency::new(HOUR);
+    assert!(sink.element().unwrap().send_event(latency));
+    // Elements upstream hear of it all the same.
+    while sink.pull_upstream_event().unwrap().type_() != gst::EventType::Latency {}
+    let captured = running_time(&sink);
+    sink.push(at(captured)).unwrap();
+    source.pull().unwrap();
+}
+
+#[test]
+fn a_frame_of_a_file_waits_for_its_time() {
+    let mut source = source("camera=door");
+    let mut sink = pacing_sink(port(&source));
+    connected(&sink);
+    let due = running_time(&sink) + 100 * gst::ClockTime::MSECOND;
+    sink.push(at(due)).unwrap();
+    source.pull().unwrap();
+    assert!(running_time(&sink) >= due);
+}
+
+#[test]
+fn a_sink_that_waits_for_a_frames_time_can_be_flushed() {
+    let mut source = source("camera=door");
+    let mut sink = pacing_sink(port(&source));
+    connected(&sink);
+    let due = running_time(&sink) + HOUR;
+    let pad = sink.srcpad().unwrap();
+    let pushing = std::thread::spawn({
+        let pad = pad.clone();
+        move || pad.push(at(due))
+    });
+    assert!(pad.push_event(gst::event::FlushStart::new()));
+    assert_eq!(pushing.join().unwrap(), Err(gst::FlowError::Flushing));
+    assert!(pad.push_event(gst::event::FlushStop::new(false)));
+    let now = running_time(&sink);
+    let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+    sink.push_event(gst::event::Segment::new(&segment));
+    sink.push(at(now)).unwrap();
+    source.pull().unwrap();
+}
+
+#[test]
+fn frames_keep_their_distance() {
+    let mut source = source("camera=door");
+    let mut sink = sink(port(&source), "camera=door", JPEG);
+    first_frame(&mut sink, &mut source);
+    let running = sink.element().unwrap().current_running_time().unwrap();
+    let mut last: Option<(gst::ClockTime, gst::ClockTime)> = None;
+    for index in 0..30 {
+        let mut sent = buffer(1_000, 0);
+        // All of them are in the past, so that none waits.
+        let pts = running.saturating_sub((31 - index) * gst::ClockTime::from_useconds(100));
+        sent.make_mut().set_pts(pts);
+        sink.push(sent).unwrap();
+        let received = source.pull().unwrap().pts().unwrap();
+        if let Some((sent_before, before)) = last {
+            let (sent_apart, apart) = (pts - sent_before, received - before);
+            // The clocks are fitted as frames come, half a millisecond a second at most.
+            let off = sent_apart.nseconds().abs_diff(apart.nseconds());
+            assert!(off < 1_000_000, "{sent_apart} became {apart}");
+        }
+        last = Some((pts, received));
+    }
+}
+
+#[test]
+fn the_capture_time_of_the_wall_is_told() {
+    let mut source = source("camera=door");
+    let mut sink = sink(port(&source), "camera=door", JPEG);
+    let received = first_frame(&mut sink, &mut source);
+    let meta = received.meta::<gst::ReferenceTimestampMeta>().unwrap();
+    assert_eq!(meta.reference().to_string(), "timestamp/x-unix");
+    let now = std::time::SystemTime::now();
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+    let age = now.as_secs().abs_diff(meta.timestamp().seconds());
+    assert!(age < 60, "{age} s");
+}
