@@ -142,6 +142,21 @@ fn a_stream_without_caps_is_refused_with_a_hint() {
 }
 
 #[test]
+fn caps_that_mean_nothing_elsewhere_are_refused() {
+    let dmabuf = "video/x-raw(memory:DMABuf), format=(string)NV12";
+    let nested = format!("a/b, x=(int){}1{}", "< ".repeat(9), " >".repeat(9));
+    let source = source("camera=door");
+    for (caps, hint) in [(dmabuf, "system memory"), (&nested, "nested")] {
+        let mut sink = sink(port(&source), "camera=door", JPEG);
+        connected(&sink);
+        sink.set_src_caps_str(caps);
+        let (error, text) = complaint(&sink, gst::MessageType::Error);
+        assert!(error.matches(gst::StreamError::Format), "{text}");
+        assert!(text.contains(hint), "{text}");
+    }
+}
+
+#[test]
 fn the_latency_query_is_answered() {
     let source = source("camera=door latency=250");
     assert_eq!(source.query_latency(), Some(250 * gst::ClockTime::MSECOND));

@@ -155,6 +155,24 @@ fn elements_are_found_by_their_uri() {
 }
 
 #[test]
+fn the_pipelines_in_the_documentation_can_be_built() {
+    init();
+    let mut seen = 0;
+    for text in [
+        include_str!("../src/camrelaysink/imp.rs"),
+        include_str!("../src/camrelaysrc/imp.rs"),
+    ] {
+        for line in text.lines() {
+            if let Some(pipeline) = line.strip_prefix(" * gst-launch-1.0 ") {
+                gst::parse::launch(pipeline).unwrap_or_else(|error| panic!("{pipeline}: {error}"));
+                seen += 1;
+            }
+        }
+    }
+    assert_eq!(seen, 4);
+}
+
+#[test]
 fn settings_that_cannot_work_are_errors_that_say_why() {
     for (launch, hint) in [
         ("camrelaysink port=9", "camera=NAME"),

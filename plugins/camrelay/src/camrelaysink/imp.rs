@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use camrelay_protocol::{Code, DEFAULT_PORT, Error, Frame, FrameFlags, MAX_STREAMS, Rejection};
+use gst::CAPS_FEATURES_MEMORY_SYSTEM_MEMORY;
 use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -309,18 +310,22 @@ impl BaseSinkImpl for CamRelaySink {
     }
 
     fn set_caps(&self, caps: &gst::Caps) -> Result<(), gst::LoggableError> {
+        let refused = |why: &str| {
+            gst::element_imp_error!(self, gst::StreamError::Format, ("{why}"));
+            Err(gst::loggable_error!(CAT, "{why}"))
+        };
+        let memory = caps.features(0);
+        if memory.is_some_and(|memory| !memory.is_equal(&CAPS_FEATURES_MEMORY_SYSTEM_MEMORY)) {
+            return refused(&format!(
+                "Cannot send {caps}, whose memory is no other machine's: \
+                 put an element before camrelaysink that brings it to system memory"
+            ));
+        }
         let text = caps.to_string();
         self.state().caps = Some(text.clone());
-        let refused = |error: Error| gst::loggable_error!(CAT, "{error}");
-        match self.running() {
-            Some(publisher) => publisher.set_caps(&text).or_else(|error| match error {
-                Error::UnknownPeer => Ok(()),
-                error => {
-                    gst::element_imp_error!(self, gst::StreamError::Format, ("{error}"));
-                    Err(refused(error))
-                }
-            }),
-            None => Ok(()),
+        match self.running().map(|publisher| publisher.set_caps(&text)) {
+            None | Some(Ok(()) | Err(Error::UnknownPeer)) => Ok(()),
+            Some(Err(error)) => refused(&format!("Cannot send this to a relay: {error}")),
         }
     }
 

@@ -391,7 +391,7 @@ impl Side for Caller {
                 caps,
             } => {
                 if let Err(why) = self.streams.set_caps(stream, generation, &caps) {
-                    gst::warning!(CAT, "stream {stream} is dropped: {why}");
+                    gst::warning!(CAT, "stream {stream} is not taken: {why}");
                 }
             }
             Event::Frame(received) => {

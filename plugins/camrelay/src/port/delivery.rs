@@ -84,3 +84,34 @@ impl Delivery {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use camrelay_protocol::Code;
+
+    use super::*;
+
+    #[test]
+    fn a_receiver_that_is_too_far_behind_is_cut_off() {
+        let removed = |camera: &str| PortEvent::CameraRemoved {
+            camera: camera.into(),
+            reason: Rejection::new(Code::Done, ""),
+        };
+        let (sender, receiver) = sync_channel(2);
+        let sender = EventSender::new(sender);
+        for camera in ["a", "b"] {
+            sender.send(removed(camera));
+        }
+        assert!(!sender.is_over());
+        sender.send(removed("c"));
+        assert!(sender.is_over());
+        // It hears all that came before, and nothing after a hole.
+        receiver.recv().unwrap();
+        sender.send(removed("d"));
+        drop(sender);
+        let rest: Vec<_> = receiver.iter().collect();
+        assert!(matches!(&rest[..], [PortEvent::CameraRemoved { camera, .. }] if camera == "b"));
+    }
+}

@@ -187,10 +187,13 @@ impl<S: Side> Driver<S> {
                 if !readable {
                     break;
                 }
-                readable = self.socket.recv(&mut incoming).unwrap_or_else(|error| {
-                    gst::debug!(CAT, "cannot receive: {error}");
-                    false
-                });
+                readable = self
+                    .socket
+                    .recv(&mut incoming, &mut outgoing)
+                    .unwrap_or_else(|error| {
+                        gst::debug!(CAT, "cannot receive: {error}");
+                        false
+                    });
                 due = self.advance(&mut incoming, &mut out);
                 self.deliver(&mut out);
             }

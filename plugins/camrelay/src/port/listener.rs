@@ -86,7 +86,8 @@ impl Port {
         while closing(&ports) {
             ports = FREED.wait(ports).unwrap_or_else(PoisonError::into_inner);
         }
-        let socket = Socket::bind(address).map_err(|source| PortError::Bind { address, source })?;
+        let socket =
+            Socket::for_listening(address).map_err(|source| PortError::Bind { address, source })?;
         let config = Config {
             identity,
             access: Some(access),

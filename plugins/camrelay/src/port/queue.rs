@@ -79,6 +79,8 @@ struct State {
     dropped: u64,
     /// Frames are taken only while the element plays.
     open: bool,
+    /// The stream ended while the queue was not open.
+    ended: bool,
     flushing: bool,
     /// The next frame taken must be decodable by itself.
     needs_key: bool,
@@ -106,6 +108,7 @@ impl Queue {
                 bytes: 0,
                 dropped: 0,
                 open: false,
+                ended: false,
                 flushing: false,
                 needs_key: true,
                 started: false,
@@ -131,6 +134,11 @@ impl Queue {
         let mut state = self.lock();
         state.open = open;
         state.clear();
+        if open && std::mem::take(&mut state.ended) {
+            state.items.push_back(Item::Ended);
+        }
+        drop(state);
+        self.filled.notify_all();
     }
 
     /// While flushing, [`Self::next`] returns [`Output::Flushing`] at once.
@@ -151,6 +159,7 @@ impl Queue {
                 false
             }
             Input::Ended => {
+                state.ended = !state.open;
                 if state.open && !matches!(state.items.back(), Some(Item::Ended)) {
                     state.items.push_back(Item::Ended);
                 }
@@ -218,6 +227,7 @@ impl State {
     }
 
     fn push_frame(&mut self, frame: CameraFrame) -> bool {
+        self.ended = false;
         if !self.open {
             return false;
         }
@@ -312,5 +322,225 @@ impl Item {
             }
             _ => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use camrelay_protocol::{FrameFlags, Time};
+
+    use super::*;
+
+    fn frame(size: usize, key: bool) -> CameraFrame {
+        gst::init().unwrap();
+        CameraFrame {
+            frame: Frame {
+                data: vec![0; size].into(),
+                capture: Time::default(),
+                dts_offset: 0,
+                duration: None,
+                wall: None,
+                flags: FrameFlags {
+                    key,
+                    ..FrameFlags::default()
+                },
+            },
+            caps: gst::Caps::new_empty_simple("image/jpeg"),
+        }
+    }
+
+    fn open() -> Queue {
+        let queue = Queue::new(0);
+        queue.set_open(true);
+        queue
+    }
+
+    fn push(queue: &Queue, size: usize, key: bool) -> bool {
+        queue.push(Input::Frame(frame(size, key)))
+    }
+
+    /// What is in the queue: the sizes of frames, and gaps.
+    fn drain(queue: &Queue) -> Vec<Result<usize, (u32, Missing)>> {
+        let mut all = Vec::new();
+        while !queue.lock().items.is_empty() {
+            match queue.next() {
+                Output::Frame { frame, .. } => all.push(Ok(frame.frame.data.len())),
+                Output::Gap { frames, reason } => all.push(Err((frames, reason))),
+                other => panic!("{other:?}"),
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn the_oldest_frames_go_at_the_bound_and_not_before() {
+        let queue = open();
+        for size in 1..=MAX_FRAMES {
+            push(&queue, size, true);
+        }
+        assert_eq!(queue.dropped(), 0);
+        push(&queue, MAX_FRAMES + 1, true);
+        push(&queue, MAX_FRAMES + 2, true);
+        assert_eq!(queue.dropped(), 2);
+        let mut expected = vec![Err((2, Missing::SlowConsumer))];
+        expected.extend((3..=MAX_FRAMES + 2).map(Ok));
+        assert_eq!(drain(&queue), expected);
+    }
+
+    #[test]
+    fn bytes_are_bounded_but_for_one_frame() {
+        let queue = open();
+        push(&queue, MAX_BYTES - 1, true);
+        push(&queue, 1, true);
+        assert_eq!(queue.dropped(), 0);
+        push(&queue, 2, true);
+        let expected = [Err((1, Missing::SlowConsumer)), Ok(1), Ok(2)];
+        assert_eq!(drain(&queue), expected);
+        push(&queue, MAX_BYTES + 1, true);
+        assert_eq!(drain(&queue), [Ok(MAX_BYTES + 1)]);
+    }
+
+    #[test]
+    fn frames_go_with_those_that_they_need() {
+        let queue = open();
+        // Two groups of pictures; the first begins to go when one too many comes.
+        push(&queue, 1, true);
+        for size in 2..=10 {
+            push(&queue, size, false);
+        }
+        push(&queue, 11, true);
+        for size in 12..=MAX_FRAMES + 1 {
+            push(&queue, size, false);
+        }
+        let mut expected = vec![Err((10, Missing::SlowConsumer))];
+        expected.extend((11..=MAX_FRAMES + 1).map(Ok));
+        assert_eq!(drain(&queue), expected);
+    }
+
+    #[test]
+    fn one_that_nobody_needs_goes_alone() {
+        let queue = open();
+        push(&queue, 1, true);
+        for size in 2..=MAX_FRAMES {
+            let mut discardable = frame(size, false);
+            discardable.frame.flags.discardable = true;
+            queue.push(Input::Frame(discardable));
+        }
+        assert!(matches!(queue.next(), Output::Frame { .. }));
+        push(&queue, MAX_FRAMES + 1, false);
+        push(&queue, MAX_FRAMES + 2, false);
+        assert_eq!(queue.dropped(), 1);
+        assert_eq!(drain(&queue)[..2], [Err((1, Missing::SlowConsumer)), Ok(3)]);
+    }
+
+    #[test]
+    fn without_a_key_frame_everything_goes_and_one_is_asked_for() {
+        let queue = open();
+        push(&queue, 1, true);
+        for size in 2..=MAX_FRAMES {
+            assert!(!push(&queue, size, false));
+        }
+        assert!(push(&queue, 99, false), "a key frame is needed");
+        assert!(push(&queue, 99, false));
+        assert!(!push(&queue, 100, true));
+        let lost = MAX_FRAMES as u32 + 2;
+        assert_eq!(queue.dropped(), u64::from(lost));
+        assert_eq!(drain(&queue), [Err((lost, Missing::SlowConsumer)), Ok(100)]);
+    }
+
+    #[test]
+    fn it_begins_with_a_key_frame() {
+        let queue = open();
+        assert!(push(&queue, 1, false));
+        assert!(!push(&queue, 2, true));
+        assert!(!push(&queue, 3, false));
+        assert_eq!(drain(&queue), [Ok(2), Ok(3)]);
+        assert_eq!(queue.dropped(), 0);
+    }
+
+    #[test]
+    fn gaps_stay_few_however_long_nobody_listens() {
+        let queue = open();
+        push(&queue, 1, true);
+        for _ in 0..10_000 {
+            for reason in [GapReason::Network, GapReason::Late, GapReason::Sender] {
+                queue.push(Input::Gap { frames: 1, reason });
+            }
+            queue.push(Input::Ended);
+            push(&queue, 1, true);
+        }
+        let items = queue.lock().items.len();
+        assert!(items <= 6 * (MAX_FRAMES + 1), "{items} items");
+        let mut lost = 0;
+        loop {
+            match queue.next() {
+                Output::Gap { frames, .. } => lost += frames,
+                Output::Frame { .. } | Output::Ended => {}
+                other => panic!("{other:?}"),
+            }
+            if queue.lock().items.is_empty() {
+                break;
+            }
+        }
+        let dropped = u32::try_from(queue.dropped()).unwrap();
+        assert_eq!(lost, 30_000 + dropped);
+    }
+
+    #[test]
+    fn what_follows_a_gap_is_discontinuous() {
+        let queue = open();
+        let gap = || {
+            queue.push(Input::Gap {
+                frames: 3,
+                reason: GapReason::Network,
+            });
+        };
+        // There is nothing to be missed before the first frame.
+        gap();
+        push(&queue, 1, true);
+        push(&queue, 2, true);
+        gap();
+        push(&queue, 3, true);
+        let discont = |output| match output {
+            Output::Frame { discont, .. } => discont,
+            other => panic!("{other:?}"),
+        };
+        assert!(discont(queue.next()));
+        assert!(!discont(queue.next()));
+        let missing = Missing::Path(GapReason::Network);
+        assert!(matches!(queue.next(), Output::Gap { frames: 3, reason } if reason == missing));
+        assert!(discont(queue.next()));
+    }
+
+    #[test]
+    fn nothing_is_kept_while_it_is_closed() {
+        let queue = Queue::new(0);
+        assert!(!push(&queue, 1, true));
+        queue.set_open(true);
+        push(&queue, 2, true);
+        queue.set_open(false);
+        push(&queue, 3, true);
+        queue.push(Input::Ended);
+        queue.set_open(true);
+        // But the end is.
+        assert!(matches!(queue.next(), Output::Ended));
+        queue.set_open(false);
+        queue.push(Input::Ended);
+        push(&queue, 4, true);
+        queue.set_open(true);
+        assert!(drain(&queue).is_empty());
+    }
+
+    #[test]
+    fn a_failure_comes_after_what_is_there() {
+        let queue = open();
+        push(&queue, 1, true);
+        queue.fail(Rejection::new(camrelay_protocol::Code::UnknownKey, "no"));
+        queue.set_flushing(true);
+        assert!(matches!(queue.next(), Output::Flushing));
+        queue.set_flushing(false);
+        assert!(matches!(queue.next(), Output::Frame { .. }));
+        assert!(matches!(queue.next(), Output::Failed(_)));
+        assert!(matches!(queue.next(), Output::Failed(_)));
     }
 }

@@ -209,7 +209,9 @@ impl Router {
             }
             Ok(None) => {}
             Err(why) => {
-                gst::warning!(CAT, "camera '{name}', stream {stream} is dropped: {why}");
+                gst::warning!(CAT, "camera '{name}' is refused: stream {stream}, {why}");
+                let reason = Rejection::new(Code::CapsUnsupported, why);
+                endpoint.close(now, peer, reason);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! A UDP socket that sends and receives batches of datagrams (GSO, GRO).
 
+use std::collections::HashMap;
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -18,11 +19,16 @@ const RECV_SLOT: usize = 1 << 16;
 /// Most bytes of UDP payload that one send call can take, over IPv4 as over IPv6.
 const MAX_SEND: usize = 65_507;
 
+/// Remotes whose called address is remembered; all are forgotten when there are more.
+const MAX_CALLED: usize = 8192;
+
 /// A bound, non-blocking UDP socket.
 pub(super) struct Socket {
     io: UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
+    /// Answers come from the address that was called, of the many this machine may have.
+    answers: bool,
 }
 
 /// Datagrams waiting to leave for one remote.
@@ -32,6 +38,8 @@ pub(super) struct Outgoing {
     pub(super) buffer: Vec<u8>,
     transmit: Option<Transmit>,
     sent: usize,
+    /// Which of this machine's addresses a remote called: its answers come from there.
+    called: HashMap<SocketAddr, IpAddr>,
 }
 
 impl Outgoing {
@@ -44,6 +52,17 @@ impl Outgoing {
     /// Whether datagrams are waiting.
     pub(super) fn is_pending(&self) -> bool {
         self.transmit.is_some()
+    }
+
+    fn remember(&mut self, received: &[RecvMeta]) {
+        for meta in received {
+            if let Some(called) = meta.dst_ip {
+                if self.called.len() == MAX_CALLED {
+                    self.called.clear();
+                }
+                self.called.insert(canonical(meta.addr), called);
+            }
+        }
     }
 }
 
@@ -67,7 +86,7 @@ impl Incoming {
     pub(super) fn for_each(&mut self, mut take: impl FnMut(SocketAddr, &mut [u8])) {
         let slots = self.slots.chunks_exact_mut(RECV_SLOT);
         for (slot, meta) in slots.zip(&self.meta[..self.filled]) {
-            let from = SocketAddr::new(meta.addr.ip().to_canonical(), meta.addr.port());
+            let from = canonical(meta.addr);
             let filled = meta.len.min(slot.len());
             for datagram in slot[..filled].chunks_mut(meta.stride.max(1)) {
                 take(from, datagram);
@@ -78,8 +97,12 @@ impl Incoming {
 }
 
 impl Socket {
-    /// A socket bound to `address`; port 0 lets the system pick.
-    pub(super) fn bind(address: SocketAddr) -> io::Result<Self> {
+    /// A socket to be called at `address`; port 0 lets the system pick.
+    pub(super) fn for_listening(address: SocketAddr) -> io::Result<Self> {
+        Self::bind(address, address.ip().is_unspecified())
+    }
+
+    fn bind(address: SocketAddr, answers: bool) -> io::Result<Self> {
         let raw = RawSocket::new(
             Domain::for_address(address),
             Type::DGRAM,
@@ -89,16 +112,16 @@ impl Socket {
             raw.set_only_v6(false)?;
         }
         raw.bind(&address.into())?;
-        Self::new(raw.into())
+        Self::new(raw.into(), answers)
     }
 
     /// A socket to call from: any port, IPv6 and IPv4 where the system has both.
     pub(super) fn for_calling() -> io::Result<Self> {
-        Self::bind((Ipv6Addr::UNSPECIFIED, 0).into())
-            .or_else(|_| Self::bind((Ipv4Addr::UNSPECIFIED, 0).into()))
+        Self::bind((Ipv6Addr::UNSPECIFIED, 0).into(), false)
+            .or_else(|_| Self::bind((Ipv4Addr::UNSPECIFIED, 0).into(), false))
     }
 
-    fn new(io: UdpSocket) -> io::Result<Self> {
+    fn new(io: UdpSocket, answers: bool) -> io::Result<Self> {
         let state = UdpSocketState::new(UdpSockRef::from(&io))?;
         let local = io.local_addr()?;
         let reference = UdpSockRef::from(&io);
@@ -110,7 +133,12 @@ impl Socket {
         if granted < KERNEL_BUFFER {
             warn_small_buffer(granted);
         }
-        Ok(Self { io, state, local })
+        Ok(Self {
+            io,
+            state,
+            local,
+            answers,
+        })
     }
 
     /// The address it is bound to, with the port that the system picked.
@@ -124,7 +152,11 @@ impl Socket {
     }
 
     /// Receives a batch; returns whether more may be waiting.
-    pub(super) fn recv(&self, incoming: &mut Incoming) -> io::Result<bool> {
+    pub(super) fn recv(
+        &self,
+        incoming: &mut Incoming,
+        outgoing: &mut Outgoing,
+    ) -> io::Result<bool> {
         incoming.filled = 0;
         let mut slots = incoming.slots.chunks_exact_mut(RECV_SLOT);
         let mut slices: [IoSliceMut<'_>; BATCH_SIZE] =
@@ -135,6 +167,9 @@ impl Socket {
         {
             Ok(filled) => {
                 incoming.filled = filled;
+                if self.answers {
+                    outgoing.remember(&incoming.meta[..filled]);
+                }
                 Ok(filled == BATCH_SIZE)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
@@ -163,7 +198,7 @@ impl Socket {
                     ecn: None,
                     contents,
                     segment_size: batched.then_some(segment),
-                    src_ip: None,
+                    src_ip: outgoing.called.get(&transmit.remote).copied(),
                 },
             );
             match result {
@@ -173,6 +208,8 @@ impl Socket {
                 Err(_) if batched && self.max_segments() == 1 => {}
                 Err(error) => {
                     gst::debug!(CAT, "cannot send to {}: {error}", transmit.remote);
+                    // That address may be this machine's no more.
+                    outgoing.called.remove(&transmit.remote);
                     outgoing.sent += contents.len();
                 }
             }
@@ -202,6 +239,11 @@ impl AsFd for Socket {
     }
 }
 
+/// An IPv4 address that came over an IPv6 socket as what it is.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
 fn warn_small_buffer(granted: usize) {
     static WARNED: Once = Once::new();
     WARNED.call_once(|| {
@@ -211,4 +253,129 @@ fn warn_small_buffer(granted: usize) {
              overflow it; allow more with: sysctl -w net.core.rmem_max={KERNEL_BUFFER}"
         );
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket() -> Socket {
+        gst::init().unwrap();
+        Socket::for_listening((Ipv4Addr::LOCALHOST, 0).into()).unwrap()
+    }
+
+    /// Sends a batch and returns the datagrams that arrive, in order.
+    fn through(
+        sender: &Socket,
+        receiver: &Socket,
+        batch: &[u8],
+        segment_size: usize,
+    ) -> Vec<Vec<u8>> {
+        let mut outgoing = Outgoing::default();
+        outgoing.buffer.extend_from_slice(batch);
+        outgoing.begin(Transmit {
+            remote: receiver.local_addr(),
+            segment_size,
+        });
+        while !sender.send(&mut outgoing) {
+            std::thread::yield_now();
+        }
+        assert!(!outgoing.is_pending());
+        let mut incoming = Incoming::new();
+        let mut received = Vec::new();
+        while received.iter().map(Vec::len).sum::<usize>() < batch.len() {
+            receiver.recv(&mut incoming, &mut outgoing).unwrap();
+            incoming.for_each(|from, datagram| {
+                assert_eq!(from.port(), sender.local_addr().port());
+                received.push(datagram.to_vec());
+            });
+        }
+        received
+    }
+
+    #[test]
+    fn batches_arrive_as_the_datagrams_they_were() {
+        let (sender, receiver) = (socket(), socket());
+        // One, a few, and more than the kernel takes at once; the last one shorter, and not.
+        for (len, segment) in [
+            (1, 1200),
+            (1200, 1200),
+            (3601, 1200),
+            (200_000, 1452),
+            (130_680, 1452),
+        ] {
+            let batch: Vec<u8> = (0..len).map(|i| (i / 7) as u8).collect();
+            let expected: Vec<Vec<u8>> = batch.chunks(segment).map(<[u8]>::to_vec).collect();
+            assert!(
+                through(&sender, &receiver, &batch, segment) == expected,
+                "{len} by {segment}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_socket_that_calls_reaches_both_families() {
+        let caller = Socket::for_calling().unwrap();
+        let receiver = socket();
+        assert_eq!(through(&caller, &receiver, b"four", 1200), [b"four"]);
+        if caller.local_addr().is_ipv6() {
+            let six = Socket::for_listening((Ipv6Addr::LOCALHOST, 0).into()).unwrap();
+            assert_eq!(through(&caller, &six, b"six", 1200), [b"six"]);
+        }
+    }
+
+    #[test]
+    fn a_remote_that_cannot_be_reached_does_no_harm() {
+        let sender = socket();
+        // Loopback has no way there.
+        let mut outgoing = Outgoing::default();
+        outgoing.buffer.extend_from_slice(b"x");
+        outgoing.begin(Transmit {
+            remote: (Ipv4Addr::new(192, 0, 2, 1), 9).into(),
+            segment_size: 1200,
+        });
+        assert!(sender.send(&mut outgoing));
+        let receiver = socket();
+        assert_eq!(through(&sender, &receiver, b"y", 1200), [b"y"]);
+    }
+
+    #[test]
+    fn an_answer_comes_from_the_address_that_was_called() {
+        let all = Socket::for_listening((Ipv4Addr::UNSPECIFIED, 0).into()).unwrap();
+        let caller = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let alias = Ipv4Addr::new(127, 0, 0, 2);
+        caller.connect((alias, all.local_addr().port())).unwrap();
+        caller.send(b"hello").unwrap();
+        let (mut incoming, mut outgoing) = (Incoming::new(), Outgoing::default());
+        let mut from = None;
+        while from.is_none() {
+            all.recv(&mut incoming, &mut outgoing).unwrap();
+            incoming.for_each(|remote, _| from = Some(remote));
+        }
+        outgoing.buffer.extend_from_slice(b"answer");
+        outgoing.begin(Transmit {
+            remote: from.unwrap(),
+            segment_size: 1200,
+        });
+        assert!(all.send(&mut outgoing));
+        // A connected socket takes nothing from elsewhere.
+        let mut answer = [0; 16];
+        let timeout = std::time::Duration::from_secs(30);
+        caller.set_read_timeout(Some(timeout)).unwrap();
+        let len = caller.recv(&mut answer).unwrap();
+        assert_eq!(&answer[..len], b"answer");
+    }
+
+    #[test]
+    fn called_addresses_are_bounded() {
+        let mut outgoing = Outgoing::default();
+        for index in 0..=MAX_CALLED {
+            let mut meta = RecvMeta::default();
+            let [high, low] = (index as u16).to_be_bytes();
+            meta.addr = (Ipv4Addr::new(10, 0, high, low), 9).into();
+            meta.dst_ip = Some(Ipv4Addr::LOCALHOST.into());
+            outgoing.remember(&[meta]);
+            assert!(outgoing.called.len() <= MAX_CALLED);
+        }
+    }
 }

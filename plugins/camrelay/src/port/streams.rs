@@ -93,12 +93,99 @@ fn parse_caps(text: &str) -> Result<gst::Caps, String> {
         }
     }
     let caps = gst::Caps::from_str(text).map_err(|_| format!("its caps cannot be read: {text}"))?;
-    let features = caps.features(0);
-    let in_memory = features
-        .is_none_or(|features| features.is_equal(gst::CAPS_FEATURES_MEMORY_SYSTEM_MEMORY.as_ref()));
-    if caps.is_fixed() && in_memory {
-        Ok(caps)
-    } else {
-        Err(format!("its caps do not say one thing: {text}"))
+    let memory = caps.features(0);
+    if memory.is_some_and(|memory| !memory.is_equal(&gst::CAPS_FEATURES_MEMORY_SYSTEM_MEMORY)) {
+        return Err(format!("its memory is another machine's: {text}"));
+    }
+    if !caps.is_fixed() {
+        return Err(format!("its caps leave something open: {text}"));
+    }
+    Ok(caps)
+}
+
+#[cfg(test)]
+mod tests {
+    use camrelay_protocol::{Frame, FrameFlags, Time};
+
+    use super::*;
+
+    fn received(stream: u16, generation: u8) -> ReceivedFrame {
+        ReceivedFrame {
+            stream,
+            sequence: 0,
+            caps_generation: generation,
+            frame: Frame {
+                data: vec![1].into(),
+                capture: Time::default(),
+                dts_offset: 0,
+                duration: None,
+                wall: None,
+                flags: FrameFlags::default(),
+            },
+        }
+    }
+
+    #[test]
+    fn frames_get_the_caps_of_their_generation() {
+        gst::init().unwrap();
+        let mut streams = Streams::default();
+        assert!(streams.frame(received(0, 7)).is_none());
+        assert!(streams.set_caps(0, 7, "image/jpeg").unwrap().is_some());
+        assert!(streams.set_caps(0, 8, "video/x-h264").unwrap().is_some());
+        // Under way since before the change.
+        let before = streams.frame(received(0, 7)).unwrap();
+        assert_eq!(before.caps.to_string(), "image/jpeg");
+        let after = streams.frame(received(0, 8)).unwrap();
+        assert_eq!(after.caps.to_string(), "video/x-h264");
+        assert!(streams.frame(received(0, 6)).is_none());
+        assert!(streams.frame(received(1, 8)).is_none());
+    }
+
+    #[test]
+    fn the_same_caps_again_are_no_news() {
+        gst::init().unwrap();
+        let mut streams = Streams::default();
+        assert!(streams.set_caps(0, 0, "image/jpeg").unwrap().is_some());
+        assert!(streams.set_caps(0, 0, "image/jpeg").unwrap().is_none());
+        assert!(streams.set_caps(0, 1, "image/jpeg").unwrap().is_none());
+        assert!(streams.frame(received(0, 1)).is_some());
+        assert!(streams.set_caps(0, 2, "image/png").unwrap().is_some());
+    }
+
+    #[test]
+    fn caps_from_outside_are_checked() {
+        gst::init().unwrap();
+        let nested = |depth: usize| {
+            let (open, close) = ("< ".repeat(depth), " >".repeat(depth));
+            format!("a/b, x=(int){open}1{close}")
+        };
+        for good in [
+            "image/jpeg",
+            "video/x-h264, codec_data=(buffer)0164001f, framerate=(fraction)30/1",
+            "video/x-raw(memory:SystemMemory), width=(int)16",
+            &nested(2),
+        ] {
+            assert!(parse_caps(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "ANY",
+            "EMPTY",
+            "no caps at all, really",
+            "image/jpeg; image/png",
+            "video/x-raw, width=[ 1, 100 ]",
+            "video/x-raw(memory:DMABuf), width=(int)16",
+            &nested(MAX_NESTING + 1),
+        ] {
+            assert!(parse_caps(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_camera_has_no_more_streams_than_the_protocol() {
+        gst::init().unwrap();
+        let mut streams = Streams::default();
+        assert!(streams.set_caps(MAX_STREAMS - 1, 0, "image/jpeg").is_ok());
+        assert!(streams.set_caps(MAX_STREAMS, 0, "image/jpeg").is_err());
     }
 }
