@@ -1,0 +1,196 @@
+//! The command line.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use path_emulator::Conditions;
+
+use crate::cases::Case;
+use crate::child::Load;
+use crate::frame::MIN_FRAME;
+use crate::transport::Transport;
+
+/// Measure camrelay beside SRT, RIST and bare UDP, as GStreamer elements on this machine.
+///
+/// Every sender and every receiver is a process of its own, so that what each costs is known.
+/// Frames have contents drawn from a seed and carry the time at which they were sent.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) measure: Measure,
+}
+
+/// What to measure.
+#[derive(Subcommand)]
+pub(crate) enum Measure {
+    /// Hops over lossy, long or narrow paths: frames on time, delay, extra bytes, CPU.
+    Hop(HopOptions),
+    /// Delay from sink to source on loopback, camrelay's beside bare UDP's.
+    Delay(DelayOptions),
+    /// Processor time of a frame on loopback, camrelay's beside the others', and what of it
+    /// encryption is.
+    Cpu(CpuOptions),
+    /// The sending process of a hop.
+    #[command(hide = true)]
+    Send {
+        #[arg(value_parser = load)]
+        load: Load,
+        port: u16,
+    },
+    /// The receiving process of a hop.
+    #[command(hide = true)]
+    Receive {
+        #[arg(value_parser = load)]
+        load: Load,
+    },
+}
+
+/// What a hop carries.
+#[derive(Args, Clone)]
+pub(crate) struct LoadOptions {
+    /// Bytes of a frame, several apart by commas; k is a thousand.
+    #[arg(long, value_name = "BYTES", default_value = "50k", value_parser = size,
+          value_delimiter = ',')]
+    pub(crate) size: Vec<usize>,
+
+    /// Frames a second, several apart by commas.
+    #[arg(long, value_name = "RATE", default_value = "30", value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) fps: Vec<u32>,
+
+    /// Seed of the frames and of the path's chances.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+
+    /// Seconds of frames that are not measured, at the start.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3)]
+    pub(crate) warm_up: u32,
+}
+
+impl LoadOptions {
+    /// Every combination of size and rate, for `seconds` each; as the first transport's.
+    pub(crate) fn loads(&self, seconds: u32, budget: Duration) -> Vec<Load> {
+        let load = |size: usize, fps: u32| Load {
+            transport: Transport::Camrelay,
+            seed: self.seed,
+            size,
+            fps,
+            warm_up: self.warm_up * fps,
+            frames: seconds * fps,
+            tail: fps,
+            budget,
+            phase: 0,
+        };
+        let sizes = self.size.iter();
+        sizes
+            .flat_map(|size| self.fps.iter().map(|fps| load(*size, *fps)))
+            .collect()
+    }
+}
+
+/// How to compare hops over a path.
+#[derive(Args)]
+pub(crate) struct HopOptions {
+    /// Cases of the table, A to K, several apart by commas [default: all].
+    #[arg(long = "case", value_name = "LETTERS", value_delimiter = ',', value_parser = case,
+          conflicts_with_all = ["path", "budget"])]
+    pub(crate) cases: Vec<Case>,
+
+    /// Another path, the same in both directions: any of delay=10ms jitter=15ms loss=5% burst=5
+    /// duplicates=1% rate=16M queue=60ms.
+    #[arg(long, value_name = "CONDITIONS", requires = "budget")]
+    pub(crate) path: Option<Conditions>,
+
+    /// The latency given to the elements on that path.
+    #[arg(long, value_name = "TIME", requires = "path", value_parser = humantime::parse_duration)]
+    pub(crate) budget: Option<Duration>,
+
+    /// Which pairs of elements.
+    #[arg(long, value_delimiter = ',', default_value = "camrelay,srt,rist,udp")]
+    pub(crate) transport: Vec<Transport>,
+
+    /// Seconds to measure each.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) seconds: u32,
+
+    /// One pair after the other, instead of side by side with their frames sent in turn.
+    #[arg(long)]
+    pub(crate) in_turn: bool,
+
+    #[command(flatten)]
+    pub(crate) load: LoadOptions,
+}
+
+/// How to compare delays.
+#[derive(Args)]
+pub(crate) struct DelayOptions {
+    /// Seconds to measure, side by side with frames sent in turn.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) seconds: u32,
+
+    #[command(flatten)]
+    pub(crate) load: LoadOptions,
+}
+
+/// How to compare costs.
+#[derive(Args)]
+pub(crate) struct CpuOptions {
+    /// Which pairs of elements.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "camrelay,srt,srt-aes,rist,udp"
+    )]
+    pub(crate) transport: Vec<Transport>,
+
+    /// Rounds, in each of which every pair has its turn.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+
+    /// Seconds to measure in each turn.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) seconds: u32,
+
+    #[command(flatten)]
+    pub(crate) load: LoadOptions,
+}
+
+fn case(text: &str) -> Result<Case, String> {
+    Case::named(text).ok_or_else(|| format!("there is no case '{text}', only A to K"))
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    let (digits, unit) = match text.strip_suffix('k') {
+        Some(digits) => (digits, 1000),
+        None => (text, 1),
+    };
+    let size = digits.parse().ok().and_then(|n: usize| n.checked_mul(unit));
+    size.filter(|size| (MIN_FRAME..=4_000_000).contains(size))
+        .ok_or_else(|| format!("a frame has {MIN_FRAME} to 4000k bytes"))
+}
+
+fn load(text: &str) -> Result<Load, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(size("50k"), Ok(50_000));
+        assert_eq!(size("32"), Ok(32));
+        assert!(size("31").is_err());
+        assert!(size("4001k").is_err());
+        assert!(size("k").is_err());
+    }
+}
