@@ -69,10 +69,14 @@ pub struct Choice {
 /// H.264 rather than H.265. `None` is returned when the encoder can take none of `caps`.
 pub fn choose(caps: &gst::Caps, encode: Option<&gst::Caps>) -> Option<Choice> {
     let of = |media: Media| -> Option<gst::Caps> {
+        // What has a feature is of another memory, or half pictures (interlaced).
         let caps: gst::Caps = caps
-            .iter()
-            .filter(|structure| Media::of(structure) == media)
-            .map(ToOwned::to_owned)
+            .iter_with_features()
+            .filter(|(structure, features)| {
+                Media::of(structure) == media
+                    && features.is_equal(&gst::CAPS_FEATURES_MEMORY_SYSTEM_MEMORY)
+            })
+            .map(|(structure, _)| structure.to_owned())
             .collect();
         (!caps.is_empty()).then_some(caps)
     };
@@ -132,8 +136,11 @@ const H265: &str =
 /// frames a second, moving smoothly rather than large, large rather than small.
 /// Where every mode is larger, the smallest.
 pub fn best_mode(modes: &gst::Caps) -> gst::Caps {
-    let best = modes
-        .iter()
+    // The last of equals is taken; devices have their favourites first.
+    let structures: Vec<_> = modes.iter().collect();
+    let best = structures
+        .into_iter()
+        .rev()
         .map(|mode| {
             let mut mode = mode.to_owned();
             mode.fixate_field_nearest_int("width", WIDTH);
@@ -186,6 +193,11 @@ mod tests {
             ("video/x-h265", Some("video/x-h265"), Way::Parse(H265)),
             (
                 "video/x-bayer;video/x-raw,width=640",
+                Some("video/x-raw,width=640"),
+                Way::ConvertAndEncode,
+            ),
+            (
+                "video/x-raw(format:Interlaced),width=720;video/x-raw,width=640",
                 Some("video/x-raw,width=640"),
                 Way::ConvertAndEncode,
             ),
@@ -262,6 +274,12 @@ mod tests {
             (
                 "video/x-raw,width=[32,2592,2],height=[32,1944,2],framerate=[1/1,90/1]",
                 "video/x-raw,width=1280,height=720,framerate=30/1",
+            ),
+            // The same twice: the first.
+            (
+                "video/x-raw,format=YUY2,width=640,height=480,framerate=30/1;\
+                 video/x-raw,format=NV12,width=640,height=480,framerate=30/1",
+                "video/x-raw,format=YUY2,width=640,height=480,framerate=30/1",
             ),
             // No size at all.
             ("image/jpeg", "image/jpeg"),

@@ -67,6 +67,8 @@ pub fn run(plan: &Plan, stop: &Stop) {
         match wait_for(device, wait, stop) {
             Waited::Stopped => return,
             Waited::Replugged => pause = SHORTEST_PAUSE,
+            // The end of what has an end is no failure.
+            Waited::Long if trouble == Trouble::Ended => {}
             Waited::Long => pause = (pause * 2).min(LONGEST_PAUSE),
         }
     }
