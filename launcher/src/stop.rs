@@ -19,14 +19,8 @@ pub struct Stop(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    state: Mutex<State>,
-    raised: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    raised: bool,
-    main_loops: Vec<glib::MainLoop>,
+    raised: Mutex<bool>,
+    changed: Condvar,
 }
 
 impl Stop {
@@ -54,66 +48,28 @@ impl Stop {
 
     /// Asks everybody to stop.
     pub fn raise(&self) {
-        let mut state = self.lock();
-        state.raised = true;
-        let main_loops = std::mem::take(&mut state.main_loops);
-        drop(state);
-        self.0.raised.notify_all();
-        main_loops.iter().for_each(quit);
+        *self.lock() = true;
+        self.0.changed.notify_all();
     }
 
     /// Whether somebody asked to stop.
     pub fn is_raised(&self) -> bool {
-        self.lock().raised
-    }
-
-    /// Waits for the request.
-    pub fn wait(&self) {
-        let state = self.lock();
-        let _state = self
-            .0
-            .raised
-            .wait_while(state, |state| !state.raised)
-            .unwrap_or_else(PoisonError::into_inner);
+        *self.lock()
     }
 
     /// Waits for the request, at most `timeout`; true when it came.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        let state = self.lock();
-        let (state, _) = self
+        let (raised, _) = self
             .0
-            .raised
-            .wait_timeout_while(state, timeout, |state| !state.raised)
+            .changed
+            .wait_timeout_while(self.lock(), timeout, |raised| !*raised)
             .unwrap_or_else(PoisonError::into_inner);
-        state.raised
+        *raised
     }
 
-    /// Makes the request end `main_loop`, which need not run yet: one that is
-    /// run afterwards returns at once.
-    pub fn quits(&self, main_loop: &glib::MainLoop) {
-        let mut state = self.lock();
-        if state.raised {
-            drop(state);
-            quit(main_loop);
-        } else {
-            state.main_loops.push(main_loop.clone());
-        }
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.0.raised.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Ends a loop from inside it: `quit` on one that does not run yet is forgotten.
-fn quit(main_loop: &glib::MainLoop) {
-    let context = main_loop.context();
-    let main_loop = main_loop.clone();
-    glib::idle_source_new(None, glib::Priority::HIGH, move || {
-        main_loop.quit();
-        glib::ControlFlow::Break
-    })
-    .attach(Some(&context));
 }
 
 #[cfg(test)]
@@ -121,27 +77,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ends_loops_that_run_before_and_after() {
-        let stop = Stop::default();
-        let early = glib::MainLoop::new(Some(&glib::MainContext::new()), false);
-        let late = glib::MainLoop::new(Some(&glib::MainContext::new()), false);
-        stop.quits(&early);
-        assert!(!stop.is_raised());
-        assert!(!stop.wait_timeout(Duration::ZERO));
-        stop.raise();
-        stop.quits(&late);
-        early.run();
-        late.run();
-        stop.wait();
-        assert!(stop.wait_timeout(Duration::ZERO));
-    }
-
-    #[test]
     fn wakes_a_thread_that_waits() {
         let stop = Stop::default();
+        assert!(!stop.wait_timeout(Duration::ZERO));
         let waiting = stop.clone();
-        let thread = thread::spawn(move || waiting.wait());
+        let thread = thread::spawn(move || waiting.wait_timeout(Duration::from_secs(60)));
         stop.raise();
-        thread.join().expect("the thread ends");
+        assert!(thread.join().expect("the thread ends"));
+        assert!(stop.is_raised());
     }
 }

@@ -29,6 +29,8 @@ pub struct Running {
     pub sink: gst::Element,
     /// Frames that came to the sink.
     pub frames: Arc<AtomicU64>,
+    /// How its source is called in messages.
+    source: String,
     /// The device that it reads, if it does.
     pub device: Option<PathBuf>,
     /// How long it may give no frame; `None`: as long as it likes.
@@ -61,6 +63,7 @@ impl Running {
             pipeline: gst::Pipeline::new(),
             sink,
             frames,
+            source: plan.source.to_string(),
             device: None,
             frozen_after: None,
             repeats: false,
@@ -126,17 +129,18 @@ impl Running {
         tail(&self.pipeline, &pad, &self.sink, choice, encoder)
     }
 
-    /// The error that the bus has, in words.
+    /// What an error message means.
+    pub fn trouble(&self, error: &gst::message::Error) -> Trouble {
+        Trouble::of_message(error, &self.source, self.device.as_deref())
+    }
+
+    /// What the first error on the bus means.
     pub fn first_error(&self) -> Trouble {
         let bus = self.pipeline.bus().expect("a pipeline has a bus");
-        match bus.pop_filtered(&[gst::MessageType::Error]) {
-            Some(message) => match message.view() {
-                gst::MessageView::Error(error) => {
-                    Trouble::of_message(error, self.device.as_deref())
-                }
-                _ => Trouble::Failed("it does not start".into()),
-            },
-            None => Trouble::Failed("it does not start".into()),
+        let message = bus.pop_filtered(&[gst::MessageType::Error]);
+        match message.as_ref().map(|message| message.view()) {
+            Some(gst::MessageView::Error(error)) => self.trouble(error),
+            _ => Trouble::Failed(format!("{} does not start", self.source)),
         }
     }
 }

@@ -121,7 +121,7 @@ fn play(running: &mut Running, plan: &Plan, voice: &mut Voice, stop: &Stop) -> O
         if let Some(message) = bus.timed_pop(gst::ClockTime::try_from(TICK).ok()) {
             match message.view() {
                 gst::MessageView::Error(error) => {
-                    return Some(Trouble::of_message(error, running.device.as_deref()));
+                    return Some(running.trouble(error));
                 }
                 gst::MessageView::Eos(_) => return Some(Trouble::Ended),
                 gst::MessageView::Warning(warning) => voice.warning(warning, &running.sink),

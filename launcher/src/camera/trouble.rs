@@ -26,40 +26,86 @@ impl Trouble {
         Self::Failed(format!("{key}: {}", messages.join("; ")))
     }
 
-    /// What an error message on the bus means.
-    pub fn of_message(error: &gst::message::Error, device: Option<&Path>) -> Self {
+    /// What an error message on the bus means; `source` is how the camera's source is
+    /// called, and `device` the device that it reads.
+    pub fn of_message(error: &gst::message::Error, source: &str, device: Option<&Path>) -> Self {
         let details = error.error();
         let from = error
             .src()
             .and_then(|src| src.downcast_ref::<gst::Element>());
         let factory = from.and_then(ElementExt::factory).map(|f| f.name());
         let factory = factory.as_deref().unwrap_or("GStreamer");
-        if details.matches(gst::ResourceError::NotAuthorized) && factory == "camrelaysink" {
-            return Self::Refused(details.message().to_owned());
-        }
         let debug = error.debug().unwrap_or_default();
-        if debug.contains("reason not-linked") {
-            return Self::Failed("there is no video in it".into());
+        // The second line of the debugging text often says what the message does not.
+        let reason = debug.lines().nth(1).unwrap_or_default().trim();
+        let what = Event {
+            details: &details,
+            message: details.message(),
+            reason,
+        };
+        match factory {
+            "camrelaysink" if what.is(gst::ResourceError::NotAuthorized) => {
+                Self::Refused(what.message.to_owned())
+            }
+            "camrelaysink" => Self::Failed(what.message.to_owned()),
+            "v4l2src" => Self::Failed(match device {
+                Some(device) => what.of_device(&device.display().to_string()),
+                None => what.of_element(factory),
+            }),
+            "rtspsrc" => Self::Failed(what.of_network(source)),
+            _ if debug.contains("reason not-linked") => {
+                Self::Failed(format!("there is no video in {source}"))
+            }
+            _ => Self::Failed(what.of_element(factory)),
         }
-        let device = device.filter(|_| factory == "v4l2src").map(Path::display);
-        Self::Failed(match device {
-            Some(device) if details.matches(gst::ResourceError::NotFound) => {
-                format!("there is no device {device}: is it plugged in?")
-            }
-            Some(device) if details.matches(gst::ResourceError::Busy) => {
-                format!("another program uses {device}")
-            }
-            Some(device) if debug.contains("Permission denied") => format!(
+    }
+}
+
+/// What an element says of its error.
+struct Event<'e> {
+    details: &'e glib::Error,
+    message: &'e str,
+    reason: &'e str,
+}
+
+impl Event<'_> {
+    fn is(&self, kind: gst::ResourceError) -> bool {
+        self.details.matches(kind)
+    }
+
+    fn of_device(&self, device: &str) -> String {
+        if self.is(gst::ResourceError::NotFound) {
+            format!("there is no device {device}: is it plugged in?")
+        } else if self.is(gst::ResourceError::Busy) {
+            format!("another program uses {device}")
+        } else if self.reason.contains("Permission denied") {
+            format!(
                 "no permission to use {device}: add your user to the group 'video' (sudo usermod \
                  -aG video USER), and log in again"
-            ),
-            _ if factory == "camrelaysink" => details.message().to_owned(),
-            _ => {
-                // The last line of the debugging text often says what the message does not.
-                let reason = debug.lines().nth(1).unwrap_or_default().trim();
-                let gap = if reason.is_empty() { "" } else { " " };
-                format!("{factory}: {}{gap}{reason}", details.message())
-            }
-        })
+            )
+        } else {
+            self.of_element(device)
+        }
+    }
+
+    fn of_network(&self, source: &str) -> String {
+        if self.is(gst::ResourceError::NotAuthorized) {
+            format!("{source} wants a user and a password: rtsp://USER:PASSWORD@…")
+        } else if self.is(gst::ResourceError::NotFound) {
+            format!("{source} is not there: {}", self.message)
+        } else if self.is(gst::ResourceError::OpenReadWrite)
+            || self.is(gst::ResourceError::OpenRead)
+        {
+            format!("{source} does not answer")
+        } else if self.is(gst::ResourceError::Read) {
+            format!("{source} is lost")
+        } else {
+            self.of_element(source)
+        }
+    }
+
+    fn of_element(&self, name: &str) -> String {
+        let gap = if self.reason.is_empty() { "" } else { " " };
+        format!("{name}: {}{gap}{}", self.message, self.reason)
     }
 }

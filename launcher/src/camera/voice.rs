@@ -79,11 +79,15 @@ impl Voice {
         debug!("camera {}: {} begins again", self.camera, self.source);
     }
 
-    /// Says what an element warns of.
+    /// Says why the sink, which warns once, has lost the relay.
     pub fn warning(&mut self, warning: &gst::message::Warning, sink: &gst::Element) {
-        // The sink warns when it has lost the relay.
-        self.sending &= warning.src() != Some(sink.upcast_ref());
-        warn!("camera {}: {}", self.camera, warning.error().message());
+        let words = format!("camera {}: {}", self.camera, warning.error().message());
+        if warning.src() == Some(sink.upcast_ref()) {
+            self.sending = false;
+            warn!("{words}");
+        } else {
+            debug!("{words}");
+        }
     }
 
     /// Says when frames begin to arrive at the relay, and when that is lost.
