@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use gst::prelude::*;
 
-use super::choice::{self, Choice, Way};
+use super::choice::{self, Choice, Media, Way};
 use super::dynamic;
 use super::plan::Plan;
 use super::text;
@@ -192,6 +192,7 @@ pub fn tail(
     encoder: Option<gst::Element>,
 ) -> Result<(), Trouble> {
     let mut chain = Vec::new();
+    let encoded = encoder.as_ref().and_then(parser);
     if let Some(filter) = choice.filter {
         let capsfilter = element("capsfilter")?;
         capsfilter.set_property("caps", filter);
@@ -206,6 +207,9 @@ pub fn tail(
             None => chain.push(chosen(CHOSEN_ENCODER)?),
         },
         Way::Decode => return dynamic::decode(pipeline, pad, sink, encoder),
+    }
+    if let Some(parser) = encoded {
+        chain.push(chosen(parser)?);
     }
     for element in &chain {
         add(pipeline, element)?;
@@ -222,6 +226,12 @@ pub fn tail(
             .map_err(|_| Trouble::Failed(format!("{} does not start", element.name())))?;
     }
     Ok(())
+}
+
+/// The parser for what an encoder gives.
+fn parser(encoder: &gst::Element) -> Option<&'static str> {
+    let caps = encoder.static_pad("src")?.query_caps(None);
+    Media::of(caps.structure(0)?).parser()
 }
 
 /// The encoder where the deployment has none: 4:2:0, which every viewer takes.

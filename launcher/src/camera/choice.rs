@@ -36,6 +36,15 @@ impl Media {
             _ => Self::Other,
         }
     }
+
+    /// The parser that gives whole frames with all that a decoder needs, for what has one.
+    pub fn parser(self) -> Option<&'static str> {
+        match self {
+            Self::H264 => Some(H264),
+            Self::H265 => Some(H265),
+            Self::Jpeg | Self::Raw | Self::Other => None,
+        }
+    }
 }
 
 /// What is done between a source and the sink.
@@ -108,13 +117,13 @@ pub fn choose(caps: &gst::Caps, encode: Option<&gst::Caps>) -> Option<Choice> {
             None
         };
     }
-    for (media, way) in [
-        (Media::Jpeg, Way::AsIs),
-        (Media::H264, Way::Parse(H264)),
-        (Media::H265, Way::Parse(H265)),
-        (Media::Raw, Way::ConvertAndEncode),
-    ] {
+    for media in [Media::Jpeg, Media::H264, Media::H265, Media::Raw] {
         if let Some(caps) = of(media) {
+            let way = match (media, media.parser()) {
+                (_, Some(parser)) => Way::Parse(parser),
+                (Media::Raw, None) => Way::ConvertAndEncode,
+                _ => Way::AsIs,
+            };
             return Some(Choice {
                 filter: Some(caps),
                 way,

@@ -67,22 +67,23 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Device(path) | Self::File(path) => write!(f, "{}", path.display()),
-            Self::Rtsp(uri) => f.write_str(&without_password(uri)),
-            Self::Text(text) => f.write_str(text),
+            Self::Rtsp(text) | Self::Text(text) => f.write_str(&without_passwords(text)),
         }
     }
 }
 
-/// A URI without the user and password in it, for log lines.
-fn without_password(uri: &str) -> String {
-    match uri.split_once("://") {
-        Some((scheme, rest)) => {
-            let end = rest.find('/').unwrap_or(rest.len());
-            let start = rest[..end].rfind('@').map_or(0, |at| at + 1);
-            format!("{scheme}://{}", &rest[start..])
-        }
-        None => uri.to_owned(),
+/// A text without the users and passwords of the URIs in it, for log lines.
+fn without_passwords(text: &str) -> String {
+    let mut parts = text.split("://");
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| c == '/' || c.is_whitespace());
+        let host = &part[..end.unwrap_or(part.len())];
+        let start = host.rfind('@').map_or(0, |at| at + 1);
+        shown += "://";
+        shown += &part[start..];
     }
+    shown
 }
 
 #[cfg(test)]
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn shows_no_password() {
+    fn shows_no_passwords() {
         for (uri, shown) in [
             ("rtsp://user:pa@ss@cam:554/1@2", "rtsp://cam:554/1@2"),
             ("rtsp://cam/1", "rtsp://cam/1"),
@@ -148,5 +149,8 @@ mod tests {
         ] {
             assert_eq!(Source::Rtsp(uri.into()).to_string(), shown);
         }
+        let text = "rtspsrc location=rtsp://user:pass@cam/1 ! a b=x://y@z ! c";
+        let shown = "rtspsrc location=rtsp://cam/1 ! a b=x://z ! c";
+        assert_eq!(Source::Text(text.into()).to_string(), shown);
     }
 }
