@@ -58,6 +58,7 @@ impl Feeds {
     }
 
     /// The feed of that name.
+    #[cfg(test)]
     pub fn get(&self, name: &str) -> Option<Arc<Feed>> {
         self.lock().get(name).cloned()
     }

@@ -81,6 +81,20 @@ impl fmt::Display for Misfit {
     }
 }
 
+impl Misfit {
+    /// What its owner can do about it.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Size => "send smaller pictures, or H.264",
+            Self::Sampling => "put video/x-raw,format=I420 before its encoder, or send H.264",
+            Self::Huffman => "have its encoder use the standard tables, or send H.264",
+            Self::Process | Self::Components | Self::Quantisation | Self::Headers => {
+                "send baseline JPEG in colour, or H.264"
+            }
+        }
+    }
+}
+
 const SOF0: u8 = 0xc0;
 const DHT: u8 = 0xc4;
 const JPG: u8 = 0xc8;

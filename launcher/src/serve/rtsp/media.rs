@@ -1,13 +1,15 @@
 //! One media: the pipeline that all RTSP viewers of a camera share.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use gst_rtsp_server::prelude::*;
 use gst_rtsp_server::subclass::prelude::*;
 
 use super::mount::Ticket;
 
 glib::wrapper! {
-    /// A media that tells its mount when it fails and when it ends.
+    /// A media that its mount keeps alive, and that tells it when it fails.
     pub struct Media(ObjectSubclass<imp::Media>) @extends gst_rtsp_server::RTSPMedia;
 }
 
@@ -24,6 +26,8 @@ mod imp {
     #[derive(Default)]
     pub struct Media {
         pub(super) ticket: OnceLock<Ticket>,
+        /// Whether the mount was given its share of the media.
+        held: AtomicBool,
     }
 
     #[glib::object_subclass]
@@ -46,13 +50,14 @@ mod imp {
             handled
         }
 
-        fn unprepare(&self) -> Result<(), gst::LoggableError> {
-            // From here on gst-rtsp-server 1.22 would still hand this media to
-            // the next viewer, and then refuse to start it.
-            if let Some(ticket) = self.ticket.get() {
-                ticket.retire();
+        fn prepared(&self) {
+            self.parent_prepared();
+            if let Some(ticket) = self.ticket.get()
+                && !self.held.swap(true, Ordering::Relaxed)
+                && self.obj().prepare(None).is_ok()
+            {
+                ticket.hold(&self.obj());
             }
-            self.parent_unprepare()
         }
     }
 }

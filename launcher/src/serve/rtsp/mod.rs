@@ -1,8 +1,8 @@
 //! Every camera at `rtsp://HOST:PORT/NAME`, over UDP and TCP, through gst-rtsp-server.
 //!
 //! All viewers of a camera share one media (`appsrc ! payloader`), which exists
-//! only while somebody watches. One thread runs the server's main context; up to
-//! [`CLIENT_THREADS`] answer requests.
+//! only while somebody watches, and a few seconds more. One thread runs the
+//! server's main context; up to [`CLIENT_THREADS`] answer requests.
 
 mod factory;
 mod media;
@@ -13,8 +13,10 @@ mod tests;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use anyhow::Context;
 use gst_rtsp_server::gst_rtsp::RTSPStatusCode;
@@ -22,7 +24,7 @@ use gst_rtsp_server::prelude::*;
 use gst_rtsp_server::{RTSPClient, RTSPContext, RTSPMountPoints, RTSPServer, RTSPThreadPool, gio};
 
 use self::factory::Factory;
-use self::mount::Mount;
+use self::mount::{Mount, Refusal};
 use crate::relay::feed::Feed;
 use crate::relay::feeds::Event;
 use crate::relay::stream::Stream;
@@ -33,8 +35,8 @@ const CLIENT_THREADS: i32 = 8;
 const BACKLOG: i32 = 1024;
 /// Largest body of a request, in bytes.
 const CONTENT_LIMIT: u32 = 64 << 10;
-/// Seconds between two looks for sessions that timed out.
-const CLEANUP_SECONDS: u32 = 2;
+/// How often sessions that timed out and medias that nobody watches are let go.
+const ROUND: Duration = Duration::from_secs(2);
 
 /// The RTSP server; ends when it is dropped.
 pub struct Server {
@@ -42,7 +44,9 @@ pub struct Server {
     address: SocketAddr,
     urls: Arc<Urls>,
     main_loop: glib::MainLoop,
-    thread: Option<JoinHandle<()>>,
+    /// Ends the thread of the rounds when it is dropped.
+    stop_rounds: Option<Sender<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// The cameras that can be asked for.
@@ -86,20 +90,24 @@ impl Server {
         let sessions = server
             .session_pool()
             .context("the RTSP server has no sessions")?;
-        glib::timeout_source_new_seconds(
-            CLEANUP_SECONDS,
-            None,
-            glib::Priority::DEFAULT,
-            move || {
-                sessions.cleanup();
-                glib::ControlFlow::Continue
-            },
-        )
-        .attach(Some(&context));
+        let (stop_rounds, stopped) = channel();
+        let mounts = urls.clone();
+        let rounds = thread::Builder::new()
+            .name("rtsp rounds".into())
+            .spawn(move || {
+                while stopped.recv_timeout(ROUND) == Err(RecvTimeoutError::Timeout) {
+                    sessions.cleanup();
+                    for mount in mounts.all() {
+                        mount.round();
+                        mounts.announce(&mount);
+                    }
+                }
+            })
+            .context("no thread for the RTSP server")?;
 
         let main_loop = glib::MainLoop::new(Some(&context), false);
         let running = main_loop.clone();
-        let thread = std::thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("rtsp".into())
             .spawn(move || running.run())
             .context("no thread for the RTSP server")?;
@@ -108,7 +116,8 @@ impl Server {
             address,
             urls,
             main_loop,
-            thread: Some(thread),
+            stop_rounds: Some(stop_rounds),
+            threads: vec![rounds, thread],
         })
     }
 
@@ -134,9 +143,19 @@ impl Drop for Server {
             .client_filter(Some(&mut |_, _| gst_rtsp_server::RTSPFilterResult::Remove));
         let main_loop = self.main_loop.clone();
         self.urls.context.invoke(move || main_loop.quit());
-        if let Some(thread) = self.thread.take() {
+        drop(self.stop_rounds.take());
+        for thread in self.threads.drain(..) {
+            // A panic of the thread is in the log already.
             let _ = thread.join();
         }
+        // Most of it is waiting for threads to end, so it is done side by side.
+        let mounts = self.urls.all();
+        let share = mounts.len().div_ceil(CLIENT_THREADS as usize).max(1);
+        thread::scope(|scope| {
+            for mounts in mounts.chunks(share) {
+                scope.spawn(|| mounts.iter().for_each(|mount| mount.close()));
+            }
+        });
     }
 }
 
@@ -153,24 +172,27 @@ impl Urls {
             return;
         };
         mount.check();
-        let Some(frame) = stream.start().filter(|frame| !frame.codec.is_audio()) else {
-            return;
-        };
-        let size = frame
-            .size()
-            .map(|(width, height)| format!(" {width}x{height}"))
-            .unwrap_or_default();
-        match mount.layout() {
-            Ok(_) => tracing::info!(
-                "camera {}: watch at {} ({}{size})",
-                feed.name(),
-                url(self.address, feed.name()),
-                frame.codec,
-            ),
-            Err(mount::Refusal::NotYet) => {}
-            Err(why) => {
-                tracing::warn!("camera {}: cannot be watched over RTSP: {why}", feed.name())
-            }
+        let starts = stream.start().is_some_and(|frame| !frame.codec.is_audio());
+        if starts
+            && let Err(why) = mount.layout()
+            && why != Refusal::NotYet
+        {
+            tracing::warn!("camera {}: cannot be watched over RTSP: {why}", feed.name());
+        }
+        if starts {
+            mount.announce_again();
+        }
+        self.announce(&mount);
+    }
+
+    /// Says where a camera is watched, once that works.
+    fn announce(&self, mount: &Mount) {
+        if let Some(what) = mount.news() {
+            let name = mount.feed().name();
+            tracing::info!(
+                "camera {name}: watch at {} ({what})",
+                url(self.address, name)
+            );
         }
     }
 
@@ -202,6 +224,12 @@ impl Urls {
             }
         });
         let urls = self.clone();
+        client.connect_teardown_request(move |client, request| {
+            if let Some(mount) = urls.asked(request) {
+                mount.left(client);
+            }
+        });
+        let urls = self.clone();
         client.connect_play_request(move |_, request| {
             if let Some(mount) = urls.asked(request) {
                 mount.plays();
@@ -213,6 +241,10 @@ impl Urls {
     fn asked(&self, request: &RTSPContext) -> Option<Arc<Mount>> {
         let path = request.uri()?.decode_path_components();
         self.mount(path.iter().find(|part| !part.is_empty())?)
+    }
+
+    fn all(&self) -> Vec<Arc<Mount>> {
+        self.lock().values().cloned().collect()
     }
 
     fn mount(&self, name: &str) -> Option<Arc<Mount>> {

@@ -1,6 +1,7 @@
 //! One camera among the RTSP server's URLs: what its media is built of, and when
 //! it has to go.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use gst_rtsp_server::prelude::*;
 use gst_rtsp_server::{RTSPClient, gst_rtsp::RTSPStatusCode};
 
 use super::factory::can_carry;
+use super::media::Media;
 use super::source::Source;
 use crate::relay::feed::Feed;
 use crate::relay::frame::{Codec, Frame};
@@ -28,10 +30,10 @@ pub enum Refusal {
     #[error("it has sent no picture yet")]
     NotYet,
     /// What it sends cannot go into RTP as it is.
-    #[error("RTP cannot carry its JPEG: {0}")]
+    #[error("RTP cannot carry its JPEG ({0}); {advice}", advice = .0.advice())]
     Misfit(Misfit),
     /// RTSP players know no such stream.
-    #[error("RTSP players cannot be given {0}")]
+    #[error("RTSP players cannot be given {0}; send JPEG, H.264 or H.265")]
     Codec(Codec),
 }
 
@@ -50,18 +52,37 @@ pub struct Mount {
     feed: Arc<Feed>,
     /// Where viewers are disconnected.
     context: glib::MainContext,
+    /// Whether it was said where the camera is watched.
+    announced: AtomicBool,
     state: Mutex<State>,
 }
 
+/// The media is held besides its viewers, and let go some time after the last one
+/// left. Otherwise gst-rtsp-server 1.22 hands a media that is just ending to who
+/// comes next, and then refuses to start it.
 #[derive(Default)]
 struct State {
     /// Numbers the medias; a new one is built when it changes.
     generation: u64,
-    /// What the media of this generation shows; empty before it is built.
+    current: Current,
+    /// Medias of earlier generations, to be let go in the next round but one: who
+    /// was handed one of these before has long started it by then.
+    retired: Vec<Media>,
+    /// Those to be let go in the next round.
+    releasing: Vec<Media>,
+}
+
+/// The media of this generation.
+#[derive(Default)]
+struct Current {
+    media: Option<Media>,
+    /// What it shows; empty before it is built.
     shows: Vec<(u16, Codec)>,
     sources: Vec<Weak<Source>>,
-    /// Who set up the media of this generation.
+    /// Who set it up.
     viewers: Vec<glib::WeakRef<RTSPClient>>,
+    /// Nobody watched in the round before.
+    idle: bool,
 }
 
 /// A media's word with its mount.
@@ -76,6 +97,7 @@ impl Mount {
         Self {
             feed,
             context,
+            announced: AtomicBool::new(true),
             state: Mutex::default(),
         }
     }
@@ -117,6 +139,25 @@ impl Mount {
         }
     }
 
+    /// The camera came (again), or sends something else.
+    pub fn announce_again(&self) {
+        self.announced.store(false, Ordering::Relaxed);
+    }
+
+    /// What viewers see, the first time that they can.
+    pub fn news(&self) -> Option<String> {
+        if self.announced.load(Ordering::Relaxed) {
+            return None;
+        }
+        let layout = self.layout().ok()?;
+        let first = !self.announced.swap(true, Ordering::Relaxed);
+        let streams = layout.iter().map(|(_, _, start)| match start.size() {
+            Some((width, height)) => format!("{} {width}x{height}", start.codec),
+            None => start.codec.to_string(),
+        });
+        first.then(|| streams.collect::<Vec<_>>().join(", "))
+    }
+
     /// The name under which gst-rtsp-server shares the media.
     pub fn key(&self) -> String {
         self.lock().generation.to_string()
@@ -125,11 +166,11 @@ impl Mount {
     /// A media was built that shows `layout`.
     pub fn built(&self, layout: Layout, sources: Vec<Weak<Source>>) {
         let mut state = self.lock();
-        state.shows = layout
+        state.current.shows = layout
             .into_iter()
             .map(|(number, _, start)| (number, start.codec.clone()))
             .collect();
-        state.sources = sources;
+        state.current.sources = sources;
     }
 
     /// The word of the media that was just built.
@@ -143,18 +184,41 @@ impl Mount {
     /// A viewer set up the media; that may have been built of something else
     /// than the camera sends now.
     pub fn joined(&self, viewer: &RTSPClient) {
-        let mut state = self.lock();
-        state
-            .viewers
-            .retain(|known| known.upgrade().is_some_and(|known| known != *viewer));
-        state.viewers.push(viewer.downgrade());
-        drop(state);
+        self.left(viewer);
+        self.lock().current.viewers.push(viewer.downgrade());
         self.check();
+    }
+
+    /// A viewer is done with the media, or gone.
+    pub fn left(&self, viewer: &RTSPClient) {
+        let viewers = &mut self.lock().current.viewers;
+        viewers.retain(|known| known.upgrade().is_some_and(|known| known != *viewer));
+    }
+
+    /// Lets go what nobody watches; to be called every few seconds.
+    pub fn round(&self) {
+        let mut state = self.lock();
+        let retired = std::mem::take(&mut state.retired);
+        let released = std::mem::replace(&mut state.releasing, retired);
+        let current = &mut state.current;
+        let watched = current
+            .viewers
+            .iter()
+            .any(|viewer| viewer.upgrade().is_some());
+        let was_idle = std::mem::replace(&mut current.idle, !watched);
+        if current.media.is_some() && was_idle && !watched {
+            state.retire();
+        }
+        drop(state);
+        for media in released {
+            // What fails here is over already.
+            let _ = media.unprepare();
+        }
     }
 
     /// A viewer starts to play: it needs something to start at.
     pub fn plays(&self) {
-        let sources = self.lock().sources.clone();
+        let sources = self.lock().current.sources.clone();
         for source in sources.iter().filter_map(Weak::upgrade) {
             source.refresh();
         }
@@ -171,7 +235,7 @@ impl Mount {
             Err(_) => return,
         };
         let state = self.lock();
-        if !state.shows.is_empty() && state.shows != now {
+        if !state.current.shows.is_empty() && state.current.shows != now {
             let generation = state.generation;
             drop(state);
             if self.drop_media(generation) {
@@ -190,28 +254,29 @@ impl Mount {
         if state.generation != generation {
             return false;
         }
-        let old = std::mem::take(&mut *state);
-        state.generation = old.generation + 1;
+        let viewers = state.retire();
         drop(state);
         // Not from here: this may be a thread of the media, which ends with its viewers.
         self.context.invoke(move || {
-            for viewer in old.viewers.iter().filter_map(glib::WeakRef::upgrade) {
+            for viewer in viewers.iter().filter_map(glib::WeakRef::upgrade) {
                 viewer.close();
             }
         });
         true
     }
 
-    /// Drops whatever media there is.
+    /// Drops whatever media there is, and lets go all of them at once.
     pub fn close(&self) {
         let generation = self.lock().generation;
         self.drop_media(generation);
+        self.round();
+        self.round();
     }
 
     /// Makes the media fail as a broken element would.
     #[cfg(test)]
     pub fn fail_for_test(&self) {
-        let sources = self.lock().sources.clone();
+        let sources = self.lock().current.sources.clone();
         for source in sources.iter().filter_map(Weak::upgrade) {
             source.fail_for_test();
         }
@@ -235,16 +300,26 @@ impl Ticket {
         }
     }
 
-    /// The media ends, as its last viewer left.
-    pub fn retire(&self) {
-        if let Some(mount) = self.mount.upgrade() {
-            let mut state = mount.lock();
-            if state.generation == self.generation {
-                *state = State {
-                    generation: state.generation + 1,
-                    ..State::default()
-                };
-            }
+    /// The media has started, and is the mount's to let go.
+    pub fn hold(&self, media: &Media) {
+        let Some(mount) = self.mount.upgrade() else {
+            return;
+        };
+        let mut state = mount.lock();
+        if state.generation == self.generation {
+            state.current.media = Some(media.clone());
+        } else {
+            state.retired.push(media.clone());
         }
+    }
+}
+
+impl State {
+    /// Makes way for another media; the viewers of this one.
+    fn retire(&mut self) -> Vec<glib::WeakRef<RTSPClient>> {
+        let old = std::mem::take(&mut self.current);
+        self.generation += 1;
+        self.retired.extend(old.media);
+        old.viewers
     }
 }

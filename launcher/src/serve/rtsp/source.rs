@@ -151,8 +151,9 @@ impl Source {
         let was = std::mem::replace(&mut state.misfit, misfit.is_some());
         match misfit {
             Some(misfit) if !was => tracing::warn!(
-                "camera {}: RTSP viewers see no more pictures, as RTP cannot carry its JPEG: {misfit}",
-                self.camera
+                "camera {}: RTSP viewers see no more pictures: RTP cannot carry its JPEG ({misfit}); {}",
+                self.camera,
+                misfit.advice()
             ),
             None if was => {
                 tracing::info!("camera {}: RTSP viewers see pictures again", self.camera)

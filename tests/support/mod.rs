@@ -1,0 +1,145 @@
+//! Runs the launcher and reads what it says, line by line.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+/// What a line may take to come; only ever reached when a test fails.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A running launcher; killed when it is dropped.
+pub struct Launcher {
+    child: Child,
+    log: Lines,
+    out: Lines,
+}
+
+/// Lines of a pipe, as they come.
+pub struct Lines {
+    lines: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Launcher {
+    /// `launcher ARGUMENTS CONFIG`; an empty `config` is left out.
+    pub fn start(arguments: &[&str], config: &Path) -> Self {
+        let config = Some(config).filter(|config| !config.as_os_str().is_empty());
+        let mut child = Command::new(env!("CARGO_BIN_EXE_launcher"))
+            .args(arguments)
+            .args(config)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the launcher starts");
+        Self {
+            log: lines(child.stderr.take().expect("piped")),
+            out: lines(child.stdout.take().expect("piped")),
+            child,
+        }
+    }
+
+    /// The next line of its log with `text` in it.
+    #[track_caller]
+    pub fn said(&mut self, text: &str) -> String {
+        self.log.contains(text)
+    }
+
+    /// The next line of its output with `text` in it.
+    #[track_caller]
+    pub fn printed(&mut self, text: &str) -> String {
+        self.out.contains(text)
+    }
+
+    /// Kills it as a power cut would.
+    pub fn kill(mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Stops it as Ctrl-C does; it must end well.
+    #[track_caller]
+    pub fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-INT", &pid]).status();
+        assert!(sent.expect("kill runs").success());
+        assert_eq!(self.ended(), Some(0), "{}", self.log.seen.join("\n"));
+    }
+
+    /// What it says, when it must end by itself with `code`.
+    #[track_caller]
+    pub fn fails(mut self, code: i32) -> String {
+        let ended = self.ended();
+        let said = self.log.seen.join("\n");
+        assert_eq!(ended, Some(code), "{said}");
+        said
+    }
+
+    /// Its exit code, once it ended.
+    #[track_caller]
+    fn ended(&mut self) -> Option<i32> {
+        self.log.end();
+        self.child.wait().expect("it can be waited for").code()
+    }
+}
+
+impl Drop for Launcher {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Lines {
+    /// The next line with `text` in it.
+    #[track_caller]
+    pub fn contains(&mut self, text: &str) -> String {
+        let begin = Instant::now();
+        loop {
+            let left = DEADLINE.saturating_sub(begin.elapsed());
+            let Ok(line) = self.lines.recv_timeout(left) else {
+                panic!("no {text:?} after:\n{}", self.seen.join("\n"));
+            };
+            self.seen.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// Waits for the end.
+    #[track_caller]
+    fn end(&mut self) {
+        let begin = Instant::now();
+        loop {
+            let left = DEADLINE.saturating_sub(begin.elapsed());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("it does not end after:\n{}", self.seen.join("\n"))
+                }
+            }
+        }
+    }
+}
+
+/// Reads a pipe in a thread of its own, so that nobody who writes to it waits.
+pub fn lines(pipe: impl Read + Send + 'static) -> Lines {
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        let lines = BufReader::new(pipe).lines().map_while(Result::ok);
+        for line in lines {
+            if sender.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    Lines {
+        lines,
+        seen: Vec::new(),
+    }
+}
