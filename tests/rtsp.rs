@@ -1,4 +1,4 @@
-//! `launcher relay`, `launcher camera` and `launcher demo`, watched by ffmpeg and GStreamer.
+//! `launcher relay` and `launcher camera`, watched by ffmpeg and GStreamer.
 
 mod support;
 
@@ -164,12 +164,12 @@ fn original(folder: &Path) -> Vec<u8> {
 #[test]
 fn three_players_watch_at_once_and_see_what_was_sent() {
     let folder = Folder::new();
-    let mut relay = Launcher::start(&["relay", "--config"], &folder.relay(0, 0));
+    let mut relay = Launcher::start("relay", &folder.relay(0, 0));
     let (cameras, rtsp) = ports(&mut relay);
     let sent = original(folder.0.path());
     for (name, codec) in [("jpeg", JPEG), ("h264", H264)] {
         let file = folder.camera(name, &codec, cameras);
-        let camera = Launcher::start(&["camera", "--config"], &file);
+        let camera = Launcher::start("camera", &file);
         let line = relay.said(&format!("camera {name}: watch at "));
         let url = format!("rtsp://127.0.0.1:{rtsp}/{name}");
         assert!(line.contains(&url), "{line}");
@@ -199,10 +199,10 @@ fn three_players_watch_at_once_and_see_what_was_sent() {
 #[test]
 fn a_camera_that_is_killed_and_a_relay_that_is_killed_come_back() {
     let folder = Folder::new();
-    let mut relay = Launcher::start(&["relay", "--config"], &folder.relay(0, 0));
+    let mut relay = Launcher::start("relay", &folder.relay(0, 0));
     let (cameras, rtsp) = ports(&mut relay);
     let file = folder.camera("door", &JPEG, cameras);
-    let camera = Launcher::start(&["camera", "--config"], &file);
+    let camera = Launcher::start("camera", &file);
     relay.said("camera door: watch at ");
     let url = format!("rtsp://127.0.0.1:{rtsp}/door");
     let watch = |frames_wanted: u32| {
@@ -216,7 +216,7 @@ fn a_camera_that_is_killed_and_a_relay_that_is_killed_come_back() {
     let mut list = support::lines(stays.stdout.take().expect("piped"));
     list.contains("0,");
     camera.kill();
-    let camera = Launcher::start(&["camera", "--config"], &file);
+    let camera = Launcher::start("camera", &file);
     relay.said("camera door: watch at ");
     for _ in 0..150 {
         list.contains("0,");
@@ -225,7 +225,7 @@ fn a_camera_that_is_killed_and_a_relay_that_is_killed_come_back() {
     let _ = stays.wait();
 
     relay.kill();
-    let mut relay = Launcher::start(&["relay", "--config"], &folder.relay(cameras, rtsp));
+    let mut relay = Launcher::start("relay", &folder.relay(cameras, rtsp));
     relay.said("camera door: watch at ");
     watch(10);
     camera.stop();
@@ -262,7 +262,7 @@ fn one_file_runs_a_relay_that_lets_in_only_known_cameras_and_its_own() {
             .to_owned()
             + &camera("own", &JPEG)),
     );
-    let mut relay = Launcher::start(&["relay", "--config"], &file);
+    let mut relay = Launcher::start("relay", &file);
     let (cameras, _) = ports(&mut relay);
     relay.said("camera own: watch at ");
 
@@ -270,8 +270,8 @@ fn one_file_runs_a_relay_that_lets_in_only_known_cameras_and_its_own() {
     let text = fs::read_to_string(&gate).expect("a file");
     let stranger = folder.write("stranger.toml", &text.replace("gate", "stranger"));
     fs::write(&gate, text + "key = \"gate.key\"\n").expect("a file");
-    let stranger = Launcher::start(&["camera", "--config"], &stranger);
-    let known = Launcher::start(&["camera", "--config"], &gate);
+    let stranger = Launcher::start("camera", &stranger);
+    let known = Launcher::start("camera", &gate);
     relay.said("camera gate: watch at ");
 
     // The list is followed while the relay runs.
@@ -288,7 +288,7 @@ fn a_port_that_is_taken_is_named() {
     let taken = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     let port = taken.local_addr().expect("it has an address").port();
     let file = folder.relay(0, port);
-    let relay = Launcher::start(&["relay", "--config"], &file);
+    let relay = Launcher::start("relay", &file);
     let said = relay.fails(1);
     assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
     assert!(said.contains("choose another port"), "{said}");
@@ -296,29 +296,8 @@ fn a_port_that_is_taken_is_named() {
 
     let taken = std::net::UdpSocket::bind(("127.0.0.1", 0)).expect("a free port");
     let port = taken.local_addr().expect("it has an address").port();
-    let relay = Launcher::start(&["relay", "--config"], &folder.relay(port, 0));
+    let relay = Launcher::start("relay", &folder.relay(port, 0));
     let said = relay.fails(1);
     assert!(said.contains(&format!("127.0.0.1:{port}")), "{said}");
     assert!(said.contains("choose another port"), "{said}");
-}
-
-#[test]
-fn the_demo_is_watched_at_the_addresses_that_it_prints() {
-    let mut demo = Launcher::start(&["demo"], Path::new(""));
-    // One for each, in any order.
-    demo.said(": watch at ");
-    demo.said(": watch at ");
-    for name in ["test1", "test2"] {
-        let line = demo.printed(&format!("/{name}"));
-        let url = line.split_whitespace().next().expect("a URL");
-        assert!(url.starts_with("rtsp://127.0.0.1:"), "{line}");
-        let output = success(ffmpeg(url, "tcp", 30, &["-f", "framemd5", "-"]));
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(
-            said.contains("mjpeg") && said.contains("1280x720"),
-            "{said}"
-        );
-        assert_eq!(frames(&output), 30);
-    }
-    demo.stop();
 }

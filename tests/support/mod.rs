@@ -13,7 +13,6 @@ const DEADLINE: Duration = Duration::from_secs(30);
 pub struct Launcher {
     child: Child,
     log: Lines,
-    out: Lines,
 }
 
 /// Lines of a pipe, as they come.
@@ -23,21 +22,19 @@ pub struct Lines {
 }
 
 impl Launcher {
-    /// `launcher ARGUMENTS CONFIG`; an empty `config` is left out.
-    pub fn start(arguments: &[&str], config: &Path) -> Self {
-        let config = Some(config).filter(|config| !config.as_os_str().is_empty());
+    /// `launcher COMMAND --config CONFIG`.
+    pub fn start(command: &str, config: &Path) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_launcher"))
-            .args(arguments)
-            .args(config)
+            .args([command, "--config"])
+            .arg(config)
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
+            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .expect("the launcher starts");
         Self {
             log: lines(child.stderr.take().expect("piped")),
-            out: lines(child.stdout.take().expect("piped")),
             child,
         }
     }
@@ -46,12 +43,6 @@ impl Launcher {
     #[track_caller]
     pub fn said(&mut self, text: &str) -> String {
         self.log.contains(text)
-    }
-
-    /// The next line of its output with `text` in it.
-    #[track_caller]
-    pub fn printed(&mut self, text: &str) -> String {
-        self.out.contains(text)
     }
 
     /// Kills it as a power cut would.
