@@ -1,67 +1,18 @@
 //! A webcam without a webcam: the launcher with a device that only `fake-v4l2` has,
 //! watched by a camrelaysrc.
 
+#[path = "support/camera.rs"]
+mod support;
+
 use std::collections::HashMap;
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use gst::prelude::*;
+use support::{Launcher, Watcher, bytes, caps, run_pipeline};
 
-/// How long anything may take before a test gives up on it.
-const DEADLINE: Duration = Duration::from_secs(30);
 const DEVICE: &str = "/dev/video42";
 const WIDTH: usize = 640;
 const HEIGHT: usize = 480;
-
-/// What listens for the camera.
-struct Watcher {
-    pipeline: gst::Pipeline,
-    frames: gst_app::AppSink,
-    port: u32,
-}
-
-impl Watcher {
-    fn new() -> Self {
-        gst::init().unwrap();
-        gstcamrelay::plugin_register_static().unwrap();
-        let source = gst::ElementFactory::make("camrelaysrc")
-            .property("address", "127.0.0.1")
-            .property("port", 0_u32)
-            .build()
-            .unwrap();
-        let frames = gst_app::AppSink::builder().sync(false).build();
-        let pipeline = gst::Pipeline::new();
-        pipeline.add_many([&source, frames.upcast_ref()]).unwrap();
-        source.link(&frames).unwrap();
-        pipeline.set_state(gst::State::Playing).unwrap();
-        Self {
-            pipeline,
-            frames,
-            port: source.property("port"),
-        }
-    }
-
-    fn next(&self) -> gst::Sample {
-        let deadline = gst::ClockTime::try_from(DEADLINE).unwrap();
-        self.frames.try_pull_sample(deadline).expect("a frame")
-    }
-
-    /// Forgets the frames that came so far.
-    fn forget(&self) {
-        while self.frames.try_pull_sample(gst::ClockTime::ZERO).is_some() {}
-    }
-}
-
-impl Drop for Watcher {
-    fn drop(&mut self) {
-        let _ = self.pipeline.set_state(gst::State::Null);
-    }
-}
 
 /// What the fake device is like.
 struct Device {
@@ -87,8 +38,7 @@ impl Default for Device {
 
 /// `launcher camera` with the fake device.
 struct Camera {
-    launcher: Child,
-    lines: Receiver<String>,
+    launcher: Launcher,
     folder: tempfile::TempDir,
 }
 
@@ -102,61 +52,34 @@ impl Camera {
     fn with(watcher: &Watcher, device: Device) -> Self {
         let folder = device.folder;
         let path = |name: &str| folder.path().join(name);
-        let deployment = format!(
-            "[[camera]]\nname = \"cam\"\nsource = \"{}\"\nrelay = \"127.0.0.1:{}\"",
-            device.source, watcher.port
-        );
-        fs::write(path("camera.toml"), deployment).unwrap();
         let mut pictures = Vec::new();
         for jpeg in device.jpegs {
             pictures.extend((jpeg.len() as u32).to_le_bytes());
             pictures.extend(jpeg);
         }
         fs::write(path("jpegs"), pictures).unwrap();
-        let mut launcher = Command::new(env!("CARGO_BIN_EXE_launcher"))
-            .arg("camera")
-            .arg("--config")
-            .arg(path("camera.toml"))
-            .env("LD_PRELOAD", shim())
-            .env("FAKE_V4L2_DEVICE", DEVICE)
-            .env("FAKE_V4L2_FORMATS", device.formats)
-            .env("FAKE_V4L2_SIZE", format!("{WIDTH}x{HEIGHT}"))
-            .env("FAKE_V4L2_JPEGS", path("jpegs"))
-            .env("FAKE_V4L2_UNPLUGGED", path("unplugged"))
-            .env("FAKE_V4L2_FROZEN", path("frozen"))
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let stderr = BufReader::new(launcher.stderr.take().unwrap());
-        let (sender, lines) = channel();
-        thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                // The test may have seen all that it wants to see.
-                let _ = sender.send(line);
-            }
+        let deployment = format!(
+            "[[camera]]\nname = \"cam\"\nsource = \"{}\"\nrelay = \"{}\"",
+            device.source,
+            watcher.address()
+        );
+        let launcher = Launcher::with("camera", folder.path(), &deployment, |command| {
+            command
+                .env("LD_PRELOAD", shim())
+                .env("FAKE_V4L2_DEVICE", DEVICE)
+                .env("FAKE_V4L2_FORMATS", device.formats)
+                .env("FAKE_V4L2_SIZE", format!("{WIDTH}x{HEIGHT}"))
+                .env("FAKE_V4L2_JPEGS", path("jpegs"))
+                .env("FAKE_V4L2_UNPLUGGED", path("unplugged"))
+                .env("FAKE_V4L2_FROZEN", path("frozen"));
         });
-        Self {
-            launcher,
-            lines,
-            folder,
-        }
+        Self { launcher, folder }
     }
 
     /// Waits for a line of the log with `words` in it.
     #[track_caller]
     fn says(&self, words: &str) {
-        let end = Instant::now() + DEADLINE;
-        let mut seen = Vec::new();
-        while let Ok(line) = self
-            .lines
-            .recv_timeout(end.saturating_duration_since(Instant::now()))
-        {
-            if line.contains(words) {
-                return;
-            }
-            seen.push(line);
-        }
-        panic!("no line with '{words}' in {seen:#?}");
+        self.launcher.says(words);
     }
 
     /// Unplugs or freezes the device.
@@ -183,20 +106,8 @@ impl Camera {
     }
 
     /// Interrupts the launcher, which must end well.
-    fn stop(mut self) {
-        let pid = self.launcher.id() as i32;
-        // SAFETY: the process is this test's own, and not waited for yet.
-        assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
-        let status = self.launcher.wait().unwrap();
-        assert_eq!(status.code(), Some(0), "{status}");
-    }
-}
-
-impl Drop for Camera {
-    fn drop(&mut self) {
-        // It has ended already where the test went well.
-        let _ = self.launcher.kill();
-        let _ = self.launcher.wait();
+    fn stop(self) {
+        self.launcher.stop();
     }
 }
 
@@ -208,38 +119,17 @@ fn shim() -> PathBuf {
     shim
 }
 
-fn bytes(sample: &gst::Sample) -> Vec<u8> {
-    let map = sample.buffer().unwrap().map_readable().unwrap();
-    map.to_vec()
-}
-
-/// The frames of a pipeline that ends in an appsink `out`, until its end.
-fn frames(description: &str) -> Vec<gst::Sample> {
-    let pipeline = gst::parse::launch(description).unwrap();
-    let pipeline = pipeline.downcast::<gst::Pipeline>().unwrap();
-    let out = pipeline.by_name("out").unwrap();
-    let out = out.downcast::<gst_app::AppSink>().unwrap();
-    pipeline.set_state(gst::State::Playing).unwrap();
-    let frames = std::iter::from_fn(|| out.pull_sample().ok()).collect();
-    pipeline.set_state(gst::State::Null).unwrap();
-    frames
-}
-
 /// The brightness of every pixel of a JPEG.
 fn decode(jpeg: &[u8]) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("picture.jpg");
     fs::write(&path, jpeg).unwrap();
-    let decoded = frames(&format!(
+    let decoded = run_pipeline(&format!(
         "filesrc location={} ! jpegdec ! videoconvert ! video/x-raw,format=GRAY8 \
          ! appsink name=out sync=false",
         path.display()
     ));
     bytes(&decoded[0])
-}
-
-fn caps_of(sample: &gst::Sample) -> gst::Structure {
-    sample.caps().unwrap().structure(0).unwrap().to_owned()
 }
 
 #[test]
@@ -249,7 +139,7 @@ fn raw_pictures_are_encoded() {
     let sample = watcher.next();
     camera.says("camera cam: sending JPEG 640x480, 30 frames/s");
 
-    let caps = caps_of(&sample);
+    let caps = caps(&sample);
     assert_eq!(caps.name(), "image/jpeg");
     assert_eq!(caps.get::<i32>("width"), Ok(WIDTH as i32));
     assert_eq!(caps.get::<i32>("height"), Ok(HEIGHT as i32));
@@ -271,7 +161,7 @@ fn raw_pictures_are_encoded() {
 #[test]
 fn jpeg_of_the_device_is_passed_through_byte_for_byte() {
     let watcher = Watcher::new();
-    let jpegs: Vec<_> = frames(&format!(
+    let jpegs: Vec<_> = run_pipeline(&format!(
         "videotestsrc num-buffers=7 pattern=ball \
          ! video/x-raw,format=I420,width={WIDTH},height={HEIGHT} ! jpegenc ! appsink name=out"
     ))

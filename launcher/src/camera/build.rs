@@ -203,7 +203,11 @@ pub fn tail(
         Way::Parse(parser) => chain.push(chosen(parser)?),
         Way::Encode => chain.extend(encoder),
         Way::ConvertAndEncode => match encoder {
-            Some(encoder) => chain.extend([element("videoconvert")?, encoder]),
+            Some(encoder) => {
+                chain.push(element("videoconvert")?);
+                chain.extend(watchable(&encoder)?);
+                chain.push(encoder);
+            }
             None => chain.push(chosen(CHOSEN_ENCODER)?),
         },
         Way::Decode => return dynamic::decode(pipeline, pad, sink, encoder),
@@ -226,6 +230,24 @@ pub fn tail(
             .map_err(|_| Trouble::Failed(format!("{} does not start", element.name())))?;
     }
     Ok(())
+}
+
+/// What holds an encoder's input to 4:2:0 or 4:2:2 where it takes that: JPEG of more
+/// than that does not fit RTP (RFC 2435, section 4.1), and few players take such H.264.
+fn watchable(encoder: &gst::Element) -> Result<Option<gst::Element>, Trouble> {
+    let formats = ["I420", "YV12", "NV12", "NV21", "YUY2", "UYVY", "YVYU"];
+    let caps = gst::Caps::builder("video/x-raw")
+        .field("format", gst::List::new(formats))
+        .build();
+    let takes = encoder
+        .static_pad("sink")
+        .is_some_and(|pad| pad.query_caps(None).can_intersect(&caps));
+    if !takes {
+        return Ok(None);
+    }
+    let filter = element("capsfilter")?;
+    filter.set_property("caps", caps);
+    Ok(Some(filter))
 }
 
 /// The parser for what an encoder gives.
