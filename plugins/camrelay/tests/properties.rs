@@ -106,6 +106,22 @@ fn uris_of_a_source_come_back_as_they_were() {
 }
 
 #[test]
+fn the_uri_is_a_property_too() {
+    for name in ["camrelaysink", "camrelaysrc"] {
+        let element = make(name);
+        element.set_property("uri", "camrelay://relay.local:9000/door?latency=50");
+        assert_eq!(element.property::<String>("host"), "relay.local");
+        assert_eq!(element.property::<u32>("latency"), 50);
+        let uri = element.property::<String>("uri");
+        assert!(
+            uri.starts_with("camrelay://relay.local:9000/door?"),
+            "{uri}"
+        );
+        assert_eq!(uri, uri_of(&element));
+    }
+}
+
+#[test]
 fn a_uri_with_a_host_calls_it_and_one_without_listens() {
     let mode = |uri| {
         let source = make("camrelaysrc");
@@ -180,6 +196,8 @@ fn settings_that_cannot_work_are_errors_that_say_why() {
         ("camrelaysink port=9 camera=door key=/no/such/file", "key"),
         ("camrelaysrc mode=caller port=9", "camera=NAME"),
         ("camrelaysrc port=0 address=relay.local", "0.0.0.0"),
+        ("camrelaysink uri=camrelay://h/door?latncy=5", "latncy"),
+        ("camrelaysrc uri=camrelay://h/door?latncy=5", "latncy"),
         ("camrelaysrc port=0 cameras=/no/such/file", "/no/such/file"),
     ] {
         init();

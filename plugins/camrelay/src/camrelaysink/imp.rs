@@ -70,6 +70,8 @@ struct Settings {
     latency: u32,
     mtu: u16,
     stream: u16,
+    /// What is wrong with the `uri` that was set.
+    wrong_uri: Option<String>,
 }
 
 impl Default for Settings {
@@ -82,6 +84,7 @@ impl Default for Settings {
             latency: DEFAULT_LATENCY,
             mtu: 0,
             stream: 0,
+            wrong_uri: None,
         }
     }
 }
@@ -181,6 +184,11 @@ impl ObjectImpl for CamRelaySink {
                     .default_value(0)
                     .mutable_ready()
                     .build(),
+                glib::ParamSpecString::builder("uri")
+                    .nick("URI")
+                    .blurb("camrelay://HOST:PORT/CAMERA?latency=…&key=…&stream=…, instead of the other properties")
+                    .mutable_ready()
+                    .build(),
                 glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
                     .nick("Statistics")
                     .blurb("Counters of the session, which elements of one camera share")
@@ -192,6 +200,12 @@ impl ObjectImpl for CamRelaySink {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        if pspec.name() == "uri" {
+            let uri = value.get::<String>().unwrap_or_default();
+            let wrong = URIHandlerImpl::set_uri(self, &uri).err();
+            self.settings().wrong_uri = wrong.map(|error| error.message().into());
+            return;
+        }
         let mut settings = self.settings();
         let number = || value.get::<u32>().expect("type checked upstream");
         let string = || {
@@ -216,6 +230,9 @@ impl ObjectImpl for CamRelaySink {
             let publisher = self.state().publisher.clone();
             let stats = publisher.map(|one| one.stats()).unwrap_or_default();
             return stats::structure(&stats).to_value();
+        }
+        if pspec.name() == "uri" {
+            return URIHandlerImpl::uri(self).to_value();
         }
         let settings = self.settings();
         match pspec.name() {
@@ -459,6 +476,9 @@ impl CamRelaySink {
     fn session_settings(&self) -> Result<SessionSettings, gst::ErrorMessage> {
         let settings = self.settings().clone();
         let wrong = |why: &str| gst::error_msg!(gst::ResourceError::Settings, ("{why}"));
+        if let Some(why) = settings.wrong_uri {
+            return Err(wrong(&why));
+        }
         let camera = settings.camera.filter(|camera| !camera.is_empty());
         let camera = camera.ok_or_else(|| wrong("Give the camera a name with camera=NAME"))?;
         let token = settings.key.as_deref().map(keys::camera_token);

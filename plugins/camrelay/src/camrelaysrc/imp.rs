@@ -164,6 +164,11 @@ impl ObjectImpl for CamRelaySrc {
                     )
                     .default_value(true)
                     .build(),
+                glib::ParamSpecString::builder("uri")
+                    .nick("URI")
+                    .blurb("camrelay://HOST:PORT/CAMERA?mode=…&latency=…&key=…&stream=…, instead of the other properties")
+                    .mutable_ready()
+                    .build(),
                 glib::ParamSpecBoxed::builder::<gst::Structure>("stats")
                     .nick("Statistics")
                     .blurb("Counters of the camera's session; frames-dropped counts those that were taken too slowly")
@@ -196,6 +201,12 @@ impl ObjectImpl for CamRelaySrc {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        if pspec.name() == "uri" {
+            let uri = value.get::<String>().unwrap_or_default();
+            let wrong = URIHandlerImpl::set_uri(self, &uri).err();
+            self.settings().wrong_uri = wrong.map(|error| error.message().into());
+            return;
+        }
         let mut settings = self.settings();
         let number = || value.get::<u32>().expect("type checked upstream");
         let string = || {
@@ -233,6 +244,7 @@ impl ObjectImpl for CamRelaySrc {
                 u32::from(bound.unwrap_or(settings.port)).to_value()
             }
             "camera" => settings.camera.to_value(),
+            "uri" => settings.to_uri().to_value(),
             "cameras" => settings.cameras.to_value(),
             "accept" => settings.accept.to_value(),
             "latency" => settings.latency.to_value(),
@@ -308,6 +320,9 @@ impl BaseSrcImpl for CamRelaySrc {
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         self.notices.reset();
         let settings = self.settings().clone();
+        if let Some(why) = &settings.wrong_uri {
+            return Err(wrong(why));
+        }
         let input = match settings.mode {
             Mode::Listener => self.listen(&settings),
             Mode::Caller => self.call(&settings),

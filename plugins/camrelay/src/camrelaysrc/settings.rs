@@ -72,6 +72,8 @@ pub(super) struct Settings {
     pub(super) latency: u32,
     pub(super) stream: u16,
     pub(super) keep_listening: bool,
+    /// What is wrong with the `uri` that was set.
+    pub(super) wrong_uri: Option<String>,
 }
 
 impl Default for Settings {
@@ -88,6 +90,7 @@ impl Default for Settings {
             latency: DEFAULT_LATENCY,
             stream: 0,
             keep_listening: true,
+            wrong_uri: None,
         }
     }
 }
