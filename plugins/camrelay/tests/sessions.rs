@@ -84,6 +84,12 @@ fn a_host_name_that_is_none_is_a_warning() {
     assert!(text.contains("nowhere.invalid"), "{text}");
 }
 
+fn delta() -> gst::Buffer {
+    let mut delta = buffer(10, 0);
+    delta.make_mut().set_flags(gst::BufferFlags::DELTA_UNIT);
+    delta
+}
+
 #[test]
 fn a_caller_gets_a_feed_through_a_listener() {
     let relay = listen(0, None, anyone()).unwrap();
@@ -99,26 +105,21 @@ fn a_caller_gets_a_feed_through_a_listener() {
     let caps = early.sinkpad().unwrap().current_caps().unwrap();
     assert_eq!(caps.to_string(), "video/x-h264");
 
-    // One that comes later begins with a key frame, which it asks the camera for.
-    let mut late = source(&format!("{at} latency=200"));
-    let delta = || {
-        let mut delta = buffer(10, 0);
-        delta.make_mut().set_flags(gst::BufferFlags::DELTA_UNIT);
-        delta
-    };
+    // One that comes later begins with a key frame, which the relay asks the camera for. By
+    // another name of the relay it has a session of its own.
+    camera.push(delta()).unwrap();
+    assert_eq!(early.pull().unwrap().size(), 10);
+    let mut late = source(&format!("{at} host=localhost"));
     until("a key frame is asked for", || {
         camera.push(delta()).unwrap();
         let event = camera.try_pull_upstream_event();
         event.is_some_and(|event| gst_video::ForceKeyUnitEvent::is(&event))
     });
     camera.push(buffer(7_777, 3)).unwrap();
-    loop {
-        let received = late.pull().unwrap();
-        if received.size() == 7_777 {
-            assert_eq!(bytes(&received), bytes(&buffer(7_777, 3)));
-            break;
-        }
-    }
+    let first = late.pull().unwrap();
+    assert_eq!(bytes(&first), bytes(&buffer(7_777, 3)));
+    camera.push(delta()).unwrap();
+    assert_eq!(late.pull().unwrap().size(), 10);
 }
 
 #[test]
@@ -132,6 +133,20 @@ fn a_caller_that_does_not_keep_listening_ends_with_the_camera() {
     first_frame(&mut camera, &mut viewer);
     camera.push_event(gst::event::Eos::new());
     event(&mut viewer, gst::EventType::Eos);
+}
+
+#[test]
+fn at_the_end_of_its_stream_a_sink_waits_until_the_relay_knows() {
+    let relay = listen(0, None, anyone()).unwrap();
+    let events = relay.events();
+    let mut camera = sink(relay.local_addr().port().into(), "camera=door", JPEG);
+    connected(&camera);
+    for seed in 0..20 {
+        camera.push(buffer(50_000, seed)).unwrap();
+    }
+    assert!(camera.push_event(gst::event::Eos::new()));
+    let left = |event| matches!(event, PortEvent::CameraRemoved { .. });
+    assert!(events.try_iter().any(left));
 }
 
 struct Keys {

@@ -75,6 +75,46 @@ fn a_sink_that_waits_for_a_frames_time_can_be_flushed() {
 }
 
 #[test]
+fn capture_times_cross_from_one_clock_to_another() {
+    let on_test_clock = |launch: &str, sink, src, seconds| {
+        let element = gst::parse::launch(launch).unwrap();
+        let mut harness = gst_check::Harness::with_element(&element, sink, src);
+        harness.use_testclock();
+        let time = gst::ClockTime::from_seconds(seconds);
+        harness.set_time(time).unwrap();
+        harness
+    };
+    init();
+    let launch = "camrelaysrc camera=door address=127.0.0.1 port=0";
+    let mut source = on_test_clock(launch, None, Some("src"), 1_000);
+    source.play();
+    let launch = format!("camrelaysink camera=door port={}", port(&source));
+    let mut sink = on_test_clock(&launch, Some("sink"), None, 500);
+    sink.set_src_caps_str(JPEG);
+    sink.play();
+    connected(&sink);
+    // What the path takes at the least counts as no time at all.
+    sink.push(at(gst::ClockTime::from_seconds(500))).unwrap();
+    let prompt = gst::ClockTime::from_seconds(1_000) - source.pull().unwrap().pts().unwrap();
+    assert!(prompt < gst::ClockTime::SECOND, "{prompt}");
+    sink.push(at(gst::ClockTime::from_seconds(490))).unwrap();
+    let received = source.pull().unwrap();
+    let age = gst::ClockTime::from_seconds(1_000) - received.pts().unwrap();
+    assert!(age.seconds().abs_diff(10) <= 1, "{age}");
+    let age = age_by_the_wall(&received);
+    assert!(age.abs_diff(10) <= 2, "{age} s");
+}
+
+/// Seconds since the capture time that a buffer bears.
+fn age_by_the_wall(buffer: &gst::Buffer) -> u64 {
+    let meta = buffer.meta::<gst::ReferenceTimestampMeta>().unwrap();
+    assert_eq!(meta.reference().to_string(), "timestamp/x-unix");
+    let now = std::time::SystemTime::now();
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+    now.as_secs().abs_diff(meta.timestamp().seconds())
+}
+
+#[test]
 fn frames_keep_their_distance() {
     let mut source = source("camera=door");
     let mut sink = sink(port(&source), "camera=door", JPEG);
@@ -103,10 +143,6 @@ fn the_capture_time_of_the_wall_is_told() {
     let mut source = source("camera=door");
     let mut sink = sink(port(&source), "camera=door", JPEG);
     let received = first_frame(&mut sink, &mut source);
-    let meta = received.meta::<gst::ReferenceTimestampMeta>().unwrap();
-    assert_eq!(meta.reference().to_string(), "timestamp/x-unix");
-    let now = std::time::SystemTime::now();
-    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap();
-    let age = now.as_secs().abs_diff(meta.timestamp().seconds());
+    let age = age_by_the_wall(&received);
     assert!(age < 60, "{age} s");
 }
