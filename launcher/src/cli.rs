@@ -11,7 +11,7 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID"))
 const EXAMPLES: &str = "\
 Begin with:
   launcher demo
-      Two moving test pictures; open the addresses that it prints in VLC or ffplay.
+      Moving test pictures; open the addresses that it prints in VLC or ffplay.
   launcher relay --config pipelines/relay.toml
       The relay: cameras come in at UDP port 8000, and are watched at
       rtsp://THIS-MACHINE:8554/NAME.
@@ -52,6 +52,13 @@ A deployment with a relay:
   listen = \"0.0.0.0:8554\"        # where players connect to
 
 Every camera NAME that comes in is at rtsp://THIS-MACHINE:8554/NAME. Ctrl-C ends it.";
+
+const DEMO_EXAMPLES: &str = "\
+Example:
+  launcher demo
+
+Two moving test cameras, and the webcams of this machine. It prints the addresses to
+open in VLC, ffplay or another player. Ctrl-C ends it.";
 
 const CHECK_EXAMPLES: &str = "\
 Example:
@@ -139,6 +146,7 @@ pub enum Command {
     #[command(after_help = RELAY_EXAMPLES)]
     Relay(Deployed),
     /// Run a relay with moving test pictures, to see that everything works
+    #[command(after_help = DEMO_EXAMPLES)]
     Demo,
     /// Check a deployment without running it
     #[command(after_help = CHECK_EXAMPLES)]

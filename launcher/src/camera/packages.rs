@@ -1,7 +1,8 @@
 //! Which Debian package has an element.
 
 /// A line per package: its name, a colon, its elements; from the field
-/// `Gstreamer-Elements` of Debian 12's packages.
+/// `Gstreamer-Elements` of Debian 12's packages. The last three packages lack it: their
+/// lines have what a camera is likely to use.
 const PACKAGES: &str = include_str!("debian-packages.txt");
 
 /// The Debian package that has `element`, if one has.
@@ -32,6 +33,7 @@ mod tests {
             ("v4l2src", Some("gstreamer1.0-plugins-good")),
             ("videotestsrc", Some("gstreamer1.0-plugins-base")),
             ("avdec_mjpeg", Some("gstreamer1.0-libav")),
+            ("libcamerasrc", Some("gstreamer1.0-libcamera")),
             ("videotest", None),
         ] {
             assert_eq!(package_of(element), package, "{element}");

@@ -2,7 +2,7 @@
 //!
 //! Preloaded into a program (`LD_PRELOAD`), it answers `open`, `stat`, `dup`, `close`, `mmap` and
 //! the ioctls of V4L2 for one path, which need not exist; everything else goes to the
-//! kernel. [`settings::Settings`] says by which environment variables the device is
+//! kernel. `settings::Settings` says by which environment variables the device is
 //! described, and by which files it is unplugged and frozen while the program runs.
 //!
 //! The functions are not variadic, as the system's are; on x86-64 and AArch64 Linux
