@@ -1,7 +1,8 @@
 //! `launcher camera` with every kind of source but a device, watched by a camrelaysrc.
 
-#[path = "support/camera.rs"]
 mod support;
+#[path = "support/watcher.rs"]
+mod watcher;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +13,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use camrelay_protocol::{CameraToken, PrivateKey};
 use gst::prelude::*;
-use support::{Launcher, Watcher, bytes, caps, run_pipeline};
+use support::Launcher;
+use watcher::{Watcher, bytes, caps, run_pipeline};
 
 /// Pictures in a film, half a second.
 const PICTURES: usize = 15;
@@ -22,6 +24,13 @@ const LIVE: &str = "videotestsrc is-live=true pattern=ball \
 
 fn deployment(source: &str, relay: &str, more: &str) -> String {
     format!("[[camera]]\nname = \"cam\"\nsource = \"{source}\"\nrelay = \"{relay}\"\n{more}")
+}
+
+/// `launcher COMMAND` with a deployment that is made in `folder`.
+fn launch(command: &str, folder: &Path, deployment: &str) -> Launcher {
+    let file = folder.join(format!("{command}.toml"));
+    fs::write(&file, deployment).unwrap();
+    Launcher::start(command, &file)
 }
 
 /// A pipeline of `count` encoded pictures, without its end.
@@ -66,7 +75,7 @@ fn a_film_begins_again_as_if_it_had_no_end() {
         None
     });
     let text = deployment("film.mp4", &watcher.address(), "");
-    let launcher = Launcher::new("camera", folder.path(), &text);
+    let mut launcher = launch("camera", folder.path(), &text);
 
     let caps = caps(&watcher.next());
     assert_eq!(caps.name(), "video/x-h264");
@@ -82,7 +91,7 @@ fn a_film_begins_again_as_if_it_had_no_end() {
         );
     }
     assert_eq!(added.load(Ordering::Relaxed), 1, "one session for all");
-    launcher.says("camera cam: sending H.264 320x240, 30 frames/s");
+    launcher.said("camera cam: sending H.264 320x240, 30 frames/s");
     launcher.stop();
 }
 
@@ -99,7 +108,7 @@ fn jpegs_in_a_container_are_passed_through_byte_for_byte() {
     film(folder.path(), "film.avi", PICTURES, "jpegenc ! avimux");
     let watcher = Watcher::new();
     let text = deployment("film.avi", &watcher.address(), "");
-    let launcher = Launcher::new("camera", folder.path(), &text);
+    let launcher = launch("camera", folder.path(), &text);
     for _ in 0..jpegs.len() {
         assert!(jpegs.contains(&bytes(&watcher.next())));
     }
@@ -117,7 +126,7 @@ fn a_film_of_another_codec_is_encoded() {
     );
     let watcher = Watcher::new();
     let text = deployment("film.webm", &watcher.address(), "");
-    let launcher = Launcher::new("camera", folder.path(), &text);
+    let launcher = launch("camera", folder.path(), &text);
     assert_eq!(caps(&watcher.next()).name(), "image/jpeg");
     launcher.stop();
 }
@@ -132,7 +141,7 @@ fn the_deployments_encoder_comes_first() {
         &watcher.address(),
         "encode = \"openh264enc gop-size=10\"",
     );
-    let launcher = Launcher::new("camera", folder.path(), &text);
+    let launcher = launch("camera", folder.path(), &text);
     assert_eq!(caps(&watcher.next()).name(), "video/x-h264");
     launcher.stop();
 }
@@ -143,7 +152,7 @@ fn pictures_without_a_container_come_one_after_the_other() {
     film(folder.path(), "film.mjpeg", 10 * PICTURES, "jpegenc");
     let watcher = Watcher::new();
     let text = deployment("film.mjpeg", &watcher.address(), "");
-    let launcher = Launcher::new("camera", folder.path(), &text);
+    let launcher = launch("camera", folder.path(), &text);
     let times = times(&watcher, PICTURES);
     for pair in times.windows(2) {
         let step = pair[1].checked_sub(pair[0]).expect("forwards");
@@ -167,9 +176,9 @@ fn a_file_that_is_no_film_is_told_apart() {
         deployment("sound.ogg", relay, ""),
         deployment("missing.mp4", relay, "").replace("cam\"", "cam2\""),
     );
-    let launcher = Launcher::new("camera", folder.path(), &text);
+    let mut launcher = launch("camera", folder.path(), &text);
     let folder = folder.path().display();
-    let mut said = [launcher.says("WARN"), launcher.says("WARN")];
+    let mut said = [launcher.said("WARN"), launcher.said("WARN")];
     said.sort_by_key(|line| line.contains("cam2"));
     let words = format!("camera cam: there is no video in {folder}/sound.ogg; trying again");
     assert!(said[0].ends_with(&words), "{said:?}");
@@ -193,20 +202,20 @@ fn a_camera_on_the_network_is_passed_on() {
             "[relay]\nlisten = \"127.0.0.1:0\"\n[rtsp]\nlisten = \"127.0.0.1:0\"\n\
              [[camera]]\nname = \"net\"\nsource = \"{LIVE}\"\nencode = \"{encode}\""
         );
-        let network = Launcher::new("relay", folder.path(), &text);
-        let line = network.says("camera net: watch at rtsp://");
+        let mut network = launch("relay", folder.path(), &text);
+        let line = network.said("camera net: watch at rtsp://");
         let start = line.find("rtsp://").unwrap();
         let uri = line[start..].split_whitespace().next().unwrap();
 
         let watcher = Watcher::new();
         let text = deployment(uri, &watcher.address(), "");
-        let launcher = Launcher::new("camera", folder.path(), &text);
+        let mut launcher = launch("camera", folder.path(), &text);
         assert_eq!(caps(&watcher.next()).name(), media);
-        launcher.says(words);
+        launcher.said(words);
 
         // It goes away, and the camera says so instead of ending.
         network.stop();
-        launcher.says(&format!("camera cam: {uri} does not answer; trying again"));
+        launcher.said(&format!("camera cam: {uri} does not answer; trying again"));
         launcher.stop();
     }
 }
@@ -219,10 +228,10 @@ fn a_relay_that_appears_late_is_waited_for() {
         .unwrap()
         .port();
     let text = deployment(LIVE, &format!("127.0.0.1:{port}"), "");
-    let launcher = Launcher::new("camera", folder.path(), &text);
-    launcher.says("camera cam: Waiting for camera 'cam' at the relay 127.0.0.1:");
+    let mut launcher = launch("camera", folder.path(), &text);
+    launcher.said("camera cam: Waiting for camera 'cam' at the relay 127.0.0.1:");
     let watcher = Watcher::with(&[("port", &port.to_string())]);
-    launcher.says("camera cam: sending JPEG 320x240, 30 frames/s to 127.0.0.1:");
+    launcher.said("camera cam: sending JPEG 320x240, 30 frames/s to 127.0.0.1:");
     watcher.next();
     launcher.stop();
 }
@@ -247,14 +256,14 @@ fn a_relay_that_does_not_know_the_camera_is_quoted() {
     ]);
 
     let text = deployment(LIVE, &watcher.address(), "key = \"unknown.key\"");
-    let launcher = Launcher::new("camera", folder.path(), &text);
-    let line = launcher.says("ERROR");
+    let mut launcher = launch("camera", folder.path(), &text);
+    let line = launcher.said("ERROR");
     assert!(line.contains("camera cam: Refused: "), "{line}");
     assert!(line.ends_with("; trying again every 30 s"), "{line}");
     launcher.stop();
 
     let text = deployment(LIVE, &watcher.address(), "key = \"known.key\"");
-    let launcher = Launcher::new("camera", folder.path(), &text);
+    let launcher = launch("camera", folder.path(), &text);
     watcher.next();
     launcher.stop();
 }
@@ -265,10 +274,10 @@ fn a_source_that_ends_is_started_again() {
     let watcher = Watcher::new();
     let source = "videotestsrc is-live=true num-buffers=5";
     let text = deployment(source, &watcher.address(), "");
-    let launcher = Launcher::new("camera", folder.path(), &text);
-    launcher.says("camera cam: sending");
-    launcher.says(&format!("camera cam: {source} ended; starting it again"));
-    launcher.says("camera cam: sending");
+    let mut launcher = launch("camera", folder.path(), &text);
+    launcher.said("camera cam: sending");
+    launcher.said(&format!("camera cam: {source} ended; starting it again"));
+    launcher.said("camera cam: sending");
     launcher.stop();
 }
 
@@ -277,10 +286,12 @@ fn the_log_can_be_read_by_machines() {
     let folder = tempfile::tempdir().unwrap();
     let watcher = Watcher::new();
     let text = deployment(LIVE, &watcher.address(), "");
-    let launcher = Launcher::with("camera", folder.path(), &text, |command| {
+    let file = folder.path().join("camera.toml");
+    fs::write(&file, text).unwrap();
+    let mut launcher = Launcher::with("camera", &file, |command| {
         command.args(["--log-format", "json"]);
     });
-    let line = launcher.says("camera cam: sending");
+    let line = launcher.said("camera cam: sending");
     let object: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(object["level"], "INFO");
     let message = object["message"].as_str().unwrap();

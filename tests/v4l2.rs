@@ -1,14 +1,16 @@
 //! A webcam without a webcam: the launcher with a device that only `fake-v4l2` has,
 //! watched by a camrelaysrc.
 
-#[path = "support/camera.rs"]
 mod support;
+#[path = "support/watcher.rs"]
+mod watcher;
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 
-use support::{Launcher, Watcher, bytes, caps, run_pipeline};
+use support::Launcher;
+use watcher::{Watcher, bytes, caps, run_pipeline};
 
 const DEVICE: &str = "/dev/video42";
 const WIDTH: usize = 640;
@@ -63,7 +65,8 @@ impl Camera {
             device.source,
             watcher.address()
         );
-        let launcher = Launcher::with("camera", folder.path(), &deployment, |command| {
+        fs::write(path("camera.toml"), deployment).unwrap();
+        let launcher = Launcher::with("camera", &path("camera.toml"), |command| {
             command
                 .env("LD_PRELOAD", shim())
                 .env("FAKE_V4L2_DEVICE", DEVICE)
@@ -78,8 +81,8 @@ impl Camera {
 
     /// Waits for a line of the log with `words` in it.
     #[track_caller]
-    fn says(&self, words: &str) {
-        self.launcher.says(words);
+    fn says(&mut self, words: &str) {
+        self.launcher.said(words);
     }
 
     /// Unplugs or freezes the device.
@@ -135,7 +138,7 @@ fn decode(jpeg: &[u8]) -> Vec<u8> {
 #[test]
 fn raw_pictures_are_encoded() {
     let watcher = Watcher::new();
-    let camera = Camera::new(&watcher);
+    let mut camera = Camera::new(&watcher);
     let sample = watcher.next();
     camera.says("camera cam: sending JPEG 640x480, 30 frames/s");
 
@@ -190,7 +193,7 @@ fn jpeg_of_the_device_is_passed_through_byte_for_byte() {
 #[test]
 fn a_device_that_is_plugged_in_again_comes_back() {
     let watcher = Watcher::new();
-    let camera = Camera::new(&watcher);
+    let mut camera = Camera::new(&watcher);
     watcher.next();
     camera.says("sending JPEG");
     camera.set("unplugged");
@@ -207,7 +210,7 @@ fn a_device_that_is_not_there_yet_is_waited_for() {
     let watcher = Watcher::new();
     let device = Device::default();
     fs::write(device.folder.path().join("unplugged"), "").unwrap();
-    let camera = Camera::with(&watcher, device);
+    let mut camera = Camera::with(&watcher, device);
     camera.says("is not there");
     camera.clear("unplugged");
     watcher.next();
@@ -217,7 +220,7 @@ fn a_device_that_is_not_there_yet_is_waited_for() {
 #[test]
 fn a_device_that_hangs_is_started_again() {
     let watcher = Watcher::new();
-    let camera = Camera::new(&watcher);
+    let mut camera = Camera::new(&watcher);
     watcher.next();
     camera.says("sending JPEG");
     camera.set("frozen");
@@ -233,14 +236,14 @@ fn a_device_that_hangs_is_started_again() {
 fn restarts_leave_no_descriptors_open() {
     let watcher = Watcher::new();
     let source = format!("v4l2src device={DEVICE} num-buffers=5");
-    let camera = Camera::with(
+    let mut camera = Camera::with(
         &watcher,
         Device {
             source,
             ..Device::default()
         },
     );
-    let open_when_unplugged = || {
+    let open_when_unplugged = |camera: &mut Camera| {
         camera.set("unplugged");
         camera.says("is not there");
         let open = camera.descriptors().values().sum::<usize>();
@@ -251,11 +254,11 @@ fn restarts_leave_no_descriptors_open() {
     for _ in 0..2 {
         camera.says("sending JPEG");
     }
-    let before = open_when_unplugged();
+    let before = open_when_unplugged(&mut camera);
     for _ in 0..20 {
         camera.says("sending JPEG");
     }
-    let after = open_when_unplugged();
+    let after = open_when_unplugged(&mut camera);
     assert!(
         after <= before,
         "{before} before: {:#?}",

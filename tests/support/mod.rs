@@ -1,4 +1,5 @@
 //! Runs the launcher and reads what it says, line by line.
+#![allow(dead_code, reason = "no test uses all of it")]
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -24,9 +25,15 @@ pub struct Lines {
 impl Launcher {
     /// `launcher COMMAND --config CONFIG`.
     pub fn start(command: &str, config: &Path) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_launcher"))
-            .args([command, "--config"])
-            .arg(config)
+        Self::with(command, config, |_| {})
+    }
+
+    /// The same, with what `prepare` does to the command.
+    pub fn with(command: &str, config: &Path, prepare: impl FnOnce(&mut Command)) -> Self {
+        let mut launcher = Command::new(env!("CARGO_BIN_EXE_launcher"));
+        launcher.args([command, "--config"]).arg(config);
+        prepare(&mut launcher);
+        let mut child = launcher
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -43,6 +50,11 @@ impl Launcher {
     #[track_caller]
     pub fn said(&mut self, text: &str) -> String {
         self.log.contains(text)
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Kills it as a power cut would.

@@ -1,14 +1,7 @@
-//! What the tests of cameras share: a launcher that is read, and a camrelaysrc that it
-//! sends to.
+//! What the tests of cameras share: a camrelaysrc that the launcher sends to.
 #![allow(dead_code, reason = "no test uses all of it")]
 
-use std::fs;
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use gst::prelude::*;
 
@@ -77,84 +70,6 @@ impl Watcher {
 impl Drop for Watcher {
     fn drop(&mut self) {
         let _ = self.pipeline.set_state(gst::State::Null);
-    }
-}
-
-/// A launcher that runs, and what it says.
-pub struct Launcher {
-    child: Child,
-    lines: Receiver<String>,
-}
-
-impl Launcher {
-    /// `launcher COMMAND --config FILE`, FILE being made in `folder` with `deployment` in it.
-    pub fn new(command: &str, folder: &Path, deployment: &str) -> Self {
-        Self::with(command, folder, deployment, |_| {})
-    }
-
-    /// The same, with what `prepare` does to the command.
-    pub fn with(
-        command: &str,
-        folder: &Path,
-        deployment: &str,
-        prepare: impl FnOnce(&mut Command),
-    ) -> Self {
-        let file = folder.join(format!("{command}.toml"));
-        fs::write(&file, deployment).unwrap();
-        let mut launcher = Command::new(env!("CARGO_BIN_EXE_launcher"));
-        launcher.arg(command).arg("--config").arg(file);
-        launcher.env_remove("RUST_LOG").stderr(Stdio::piped());
-        prepare(&mut launcher);
-        let mut child = launcher.spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (sender, lines) = channel();
-        thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                // The test may have seen all that it wants to see.
-                let _ = sender.send(line);
-            }
-        });
-        Self { child, lines }
-    }
-
-    /// Waits for a line of the log with `words` in it.
-    #[track_caller]
-    pub fn says(&self, words: &str) -> String {
-        let end = Instant::now() + DEADLINE;
-        let mut seen = Vec::new();
-        while let Ok(line) = self
-            .lines
-            .recv_timeout(end.saturating_duration_since(Instant::now()))
-        {
-            if line.contains(words) {
-                return line;
-            }
-            seen.push(line);
-        }
-        panic!("no line with '{words}' in {seen:#?}");
-    }
-
-    /// Its process.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Interrupts it; it must end well.
-    #[track_caller]
-    pub fn stop(mut self) {
-        let pid = self.child.id() as i32;
-        // SAFETY: the process is this test's own, and not waited for yet.
-        assert_eq!(unsafe { libc::kill(pid, libc::SIGINT) }, 0);
-        let status = self.child.wait().unwrap();
-        assert_eq!(status.code(), Some(0), "{status}");
-    }
-}
-
-impl Drop for Launcher {
-    fn drop(&mut self) {
-        // It has ended already where the test went well.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
