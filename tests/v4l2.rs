@@ -10,7 +10,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use support::Launcher;
-use watcher::{Watcher, bytes, caps, run_pipeline};
+use watcher::{Watcher, bytes, caps, run_pipeline, shim};
 
 const DEVICE: &str = "/dev/video42";
 const WIDTH: usize = 640;
@@ -112,14 +112,6 @@ impl Camera {
     fn stop(self) {
         self.launcher.stop();
     }
-}
-
-/// The library that has the device; Cargo builds it beside this test.
-fn shim() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let shim = test.with_file_name("libfake_v4l2.so");
-    assert!(shim.exists(), "{} is not built", shim.display());
-    shim
 }
 
 /// The brightness of every pixel of a JPEG.

@@ -1,6 +1,7 @@
 //! What the tests of cameras share: a camrelaysrc that the launcher sends to.
 #![allow(dead_code, reason = "no test uses all of it")]
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use gst::prelude::*;
@@ -104,4 +105,12 @@ pub fn run_pipeline(description: &str) -> Vec<gst::Sample> {
     let end = end.expect("an end");
     assert_eq!(end.type_(), gst::MessageType::Eos, "{end:?}");
     frames
+}
+
+/// The library `fake-v4l2`, to be preloaded; Cargo builds it beside this test.
+pub fn shim() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let shim = test.with_file_name("libfake_v4l2.so");
+    assert!(shim.exists(), "{} is not built", shim.display());
+    shim
 }
