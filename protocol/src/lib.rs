@@ -21,6 +21,7 @@ mod handshake;
 mod keys;
 mod loss;
 mod parity;
+mod rate;
 mod reassembly;
 mod reorder;
 mod replay;

@@ -7,7 +7,7 @@
 //! mean over all pairs of the correlation of neighbours raised to their distance (Gilbert's chain).
 
 /// What a lost block weighs, in packets.
-const LOSS_COST: f64 = 2000.0;
+const LOSS_COST: f64 = 4000.0;
 /// What a repair round weighs for the delay that it adds, in packets: so much, and so much more
 /// for each frame that waits behind the one repaired. Parity up front is the price of most frames
 /// being whole at once.

@@ -32,6 +32,10 @@ pub struct Stats {
     pub recovered_by_parity: u64,
     /// Incoming frames made whole by symbols sent on request.
     pub recovered_by_resend: u64,
+    /// Bits per second that this sender should stay below; 0 where no limit was met.
+    pub target_bitrate: u64,
+    /// Time that outgoing datagrams stand in queues on the path, in microseconds.
+    pub queue_delay_us: u64,
     /// Share of incoming datagrams lost lately, 0 to 1.
     pub loss_fraction: f64,
     /// How much faster this clock runs than the sender's, in parts per million.

@@ -35,7 +35,8 @@ impl Endpoint {
             return;
         };
         if calling
-            .wakes(peer.session.as_ref()).is_none_or(|at| at > now)
+            .wakes(peer.session.as_ref())
+            .is_none_or(|at| at > now)
         {
             return;
         }

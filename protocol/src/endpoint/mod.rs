@@ -145,7 +145,9 @@ pub enum Event {
     /// Caller that watches: the relay has no such camera now; the feed starts by
     /// itself when it comes.
     FeedEnded(Rejection),
-    /// Sender: a receiver needs a key frame.
+    /// Sender: the bitrate to stay below changed by a twentieth or more, in bits per second.
+    TargetBitrate(u64),
+    /// Sender: a key frame is needed, by the receiver or because frames had to be dropped.
     KeyframeRequested {
         /// Which stream, from 0.
         stream: u16,
@@ -337,7 +339,11 @@ impl Endpoint {
             Side::Listening(_) => true,
         };
         match &mut entry.session {
-            Some(session) if accepted => session.send_frame(now, stream, frame)?,
+            Some(session) if accepted => {
+                if session.send_frame(now, stream, frame)? {
+                    self.event(peer, Event::KeyframeRequested { stream });
+                }
+            }
             _ => entry.past.frames_dropped += 1,
         }
         self.touch(now, peer);

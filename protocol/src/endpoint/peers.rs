@@ -54,6 +54,8 @@ pub(super) struct Peer {
     pub(super) scheduled: Option<Time>,
     /// Stands in `ready`.
     pub(super) ready: bool,
+    /// The target bitrate told last.
+    pub(super) told_bitrate: u64,
     /// Of earlier sessions.
     pub(super) past: Stats,
 }
@@ -82,6 +84,7 @@ impl Endpoint {
             session,
             scheduled: None,
             ready: false,
+            told_bitrate: 0,
             past: Stats::default(),
         };
         self.peers.insert(id, peer);

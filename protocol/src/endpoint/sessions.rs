@@ -61,10 +61,12 @@ impl Endpoint {
             side: Side::Listening(listening),
             ..
         }) = self.peers.get_mut(&id)
-            && !std::mem::replace(&mut listening.proved, true) {
-                self.unproved -= 1;
-            }
+            && !std::mem::replace(&mut listening.proved, true)
+        {
+            self.unproved -= 1;
+        }
         self.revive(id);
+        self.tell_bitrate(id);
         self.digest(now, id, happened);
         self.settle(now, id, result.map(|_| ()));
     }
@@ -82,6 +84,23 @@ impl Endpoint {
         if calling.accepted && !calling.up {
             calling.up = true;
             self.event(id, Event::Connected);
+        }
+    }
+
+    /// Sender: tells a target that changed.
+    fn tell_bitrate(&mut self, id: PeerId) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let target = peer
+            .session
+            .as_ref()
+            .and_then(|session| session.target_bitrate());
+        if let Some(target) = target
+            .filter(|target| target.abs_diff(peer.told_bitrate) * 20 >= peer.told_bitrate.max(1))
+        {
+            peer.told_bitrate = target;
+            self.event(id, Event::TargetBitrate(target));
         }
     }
 

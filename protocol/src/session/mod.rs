@@ -124,6 +124,11 @@ impl Session {
         self.established.remote_index
     }
 
+    /// Bits per second to stay below; `None` where no limit was met.
+    pub(crate) fn target_bitrate(&self) -> Option<u64> {
+        self.sender.target_bitrate()
+    }
+
     /// How long nothing authentic has come.
     pub(crate) fn silence(&self, now: Time) -> Duration {
         now.since(self.last_heard)
@@ -192,10 +197,15 @@ impl Session {
         }
     }
 
-    /// Queues a frame, or drops it and counts it.
-    pub(crate) fn send_frame(&mut self, now: Time, stream: u16, frame: Frame) -> Result<(), Error> {
+    /// Queues a frame, or drops it and counts it; returns whether the encoder is to make a key frame.
+    pub(crate) fn send_frame(
+        &mut self,
+        now: Time,
+        stream: u16,
+        frame: Frame,
+    ) -> Result<bool, Error> {
         let refuse = self.closing.is_some() || self.is_silent(now);
-        self.sender.push(stream, frame, refuse)
+        self.sender.push(now, stream, frame, refuse)
     }
 
     fn ping_interval(&self, now: Time) -> Duration {
@@ -253,12 +263,13 @@ impl Session {
 
     fn send_close(&mut self, now: Time) {
         if self.close_due().is_some_and(|due| due <= now)
-            && let Some(closing) = &mut self.closing {
-                closing.sent = Some(now);
-                let message = Message::Close(closing.reason.clone());
-                // With the control channel full the timeout ends the session.
-                let _ = self.send_message(&message);
-            }
+            && let Some(closing) = &mut self.closing
+        {
+            closing.sent = Some(now);
+            let message = Message::Close(closing.reason.clone());
+            // With the control channel full the timeout ends the session.
+            let _ = self.send_message(&message);
+        }
     }
 
     /// Carries out what is due to be sent later than its cause.
@@ -539,6 +550,8 @@ impl Session {
             frames_undecodable: received.undecodable,
             recovered_by_parity: received.by_parity,
             recovered_by_resend: received.by_resend,
+            target_bitrate: self.sender.target_bitrate().unwrap_or(0),
+            queue_delay_us: self.sender.queue_delay().as_micros() as u64,
             loss_fraction: self.receiver.loss(),
             clock_skew_ppm: self.receiver.skew_ppm(),
             mtu: self.sender.mtu(),

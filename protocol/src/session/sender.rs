@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::fec;
 use crate::fragment::{Coded, Layout, flags_to_wire, frame_header, symbol_room};
 use crate::parity::{self, MAX_ROUNDS, Plan};
+use crate::rate::Rate;
 use crate::wire::control::Message;
 use crate::wire::feedback::{Deficit, Feedback};
 use crate::wire::fragment::{FLAG_REPAIR, FRAGMENT_LEN, Fragment, MAX_SYMBOL_INDEX};
@@ -33,12 +34,18 @@ const PACE_FROM_RTT: Duration = Duration::from_millis(3);
 const MAX_PACE: Duration = Duration::from_millis(4);
 /// Packets that leave together when paced.
 const PACE_BURST: usize = 8;
+/// How long a frame may wait for those before it, at least.
+const MIN_PATIENCE: Duration = Duration::from_millis(50);
+/// How much faster than the target a frame leaves.
+const PACE_GAIN: f64 = 1.5;
 
 /// A stream that this side sends.
 struct Stream {
     caps: String,
     generation: u8,
     next: u32,
+    /// A frame was dropped that others may build on: nothing leaves before a key frame.
+    broken: bool,
 }
 
 /// Symbols that were sent together and may be under way.
@@ -122,6 +129,29 @@ impl Interval {
     }
 }
 
+/// What is sent beside the frames: headers, parity, repairs.
+#[derive(Default)]
+struct Overhead {
+    frames: f64,
+    datagrams: f64,
+}
+
+impl Overhead {
+    /// Bytes sent for each byte of a frame.
+    fn ratio(&self) -> f64 {
+        if self.frames < 1000.0 {
+            1.05
+        } else {
+            (self.datagrams / self.frames).clamp(1.0, 4.0)
+        }
+    }
+
+    fn on_frame(&mut self, len: usize) {
+        self.frames = self.frames * 0.95 + len as f64;
+        self.datagrams *= 0.95;
+    }
+}
+
 /// What is known of the path to the receiver.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Path {
@@ -159,12 +189,16 @@ pub(crate) struct Sender {
     path: Path,
     plan: Plan,
     interval: Interval,
+    rate: Rate,
+    overhead: Overhead,
     /// Largest packet number that the receiver reported, and whether it lacked anything then.
     reported: u64,
     lacking: bool,
-    /// When the next packet may leave, and how many until the next pause.
+    /// When the next packet may leave, and up to when the pace is used up.
     pace_at: Time,
-    burst: usize,
+    pace_from: Time,
+    /// When what was accepted will have left at the target bitrate.
+    accepted_until: Time,
     pub(crate) counters: SendCounters,
 }
 
@@ -195,10 +229,13 @@ impl Sender {
                 waiting: 0.0,
             }),
             interval: Interval::default(),
+            rate: Rate::default(),
+            overhead: Overhead::default(),
             reported: 0,
             lacking: false,
             pace_at: Time::default(),
-            burst: 0,
+            pace_from: Time::default(),
+            accepted_until: Time::default(),
             counters: SendCounters::default(),
         }
     }
@@ -206,6 +243,18 @@ impl Sender {
     /// How long, beyond the one-way delay, the receiver waits for a frame.
     pub(crate) fn set_budget(&mut self, budget: Duration) {
         self.budget = budget;
+    }
+
+    /// Bits per second that the frames of all streams together should stay below; `None` where no
+    /// limit was met.
+    pub(crate) fn target_bitrate(&self) -> Option<u64> {
+        let target = self.rate.target()? as f64;
+        Some((target / self.overhead.ratio()) as u64)
+    }
+
+    /// Time that packets stand in queues on the path.
+    pub(crate) fn queue_delay(&self) -> Duration {
+        self.rate.queue_delay()
     }
 
     pub(crate) fn mtu(&self) -> u16 {
@@ -233,6 +282,7 @@ impl Sender {
             caps: caps.into(),
             generation: known.map_or(0, |known| known.generation.wrapping_add(1)),
             next: known.map_or(first, |known| known.next),
+            broken: false,
         };
         let (generation, first) = (entry.generation, entry.next);
         self.streams.insert(stream, entry);
@@ -252,8 +302,15 @@ impl Sender {
         })
     }
 
-    /// Queues a frame; drops and counts it where the queue is full or `refuse` says so.
-    pub(crate) fn push(&mut self, stream: u16, frame: Frame, refuse: bool) -> Result<(), Error> {
+    /// Queues a frame; drops and counts it where too much waits or `refuse` says so. Returns
+    /// whether a key frame is needed, because one that others build on was dropped.
+    pub(crate) fn push(
+        &mut self,
+        now: Time,
+        stream: u16,
+        frame: Frame,
+        refuse: bool,
+    ) -> Result<bool, Error> {
         let size = frame.data.len();
         let layout = Layout::new(size, symbol_room(self.mtu))
             .filter(|_| size <= self.max_frame_size)
@@ -261,15 +318,22 @@ impl Sender {
                 size,
                 limit: self.max_frame_size,
             })?;
+        let full = self.queue.len() >= MAX_QUEUED_FRAMES
+            || self.queued_bytes + size > MAX_QUEUED_BYTES
+            || self.is_backlogged(now);
         let entry = self.streams.get_mut(&stream).ok_or(Error::NoCaps(stream))?;
-        let full =
-            self.queue.len() >= MAX_QUEUED_FRAMES || self.queued_bytes + size > MAX_QUEUED_BYTES;
-        if full || refuse {
+        let broken = entry.broken && !frame.flags.key;
+        if full || refuse || broken {
             self.counters.frames_dropped += 1;
-            return Ok(());
+            entry.broken |= !frame.flags.discardable;
+            return Ok(entry.broken && !frame.flags.key);
         }
+        entry.broken = false;
         self.interval.observe(frame.capture);
-        let first_flight = self.plan.first_flight(layout.k);
+        let first_flight = match self.rate.is_congested(self.budget) {
+            true => layout.k,
+            false => self.plan.first_flight(layout.k),
+        };
         let fragment = Fragment {
             flags: flags_to_wire(frame.flags),
             stream,
@@ -284,6 +348,7 @@ impl Sender {
         };
         entry.next = entry.next.wrapping_add(1);
         let header = frame_header(&frame, entry.generation).encode();
+        self.accept(now, size);
         self.queued_bytes += size;
         self.queue.push_back(Outgoing {
             fragment,
@@ -300,7 +365,7 @@ impl Sender {
             under_way: VecDeque::new(),
             probes: 0,
         });
-        Ok(())
+        Ok(false)
     }
 
     pub(crate) fn budget(&self) -> Duration {
@@ -330,13 +395,17 @@ impl Sender {
 
     /// Appends the next FRAGMENT; it leaves in packet number `packet`.
     pub(crate) fn write(&mut self, now: Time, packet: u64, out: &mut Vec<u8>) {
+        let start = out.len();
         if let Some((stream, sequence, block)) = self.repairs.pop_front() {
             self.write_repair(now, packet, stream, sequence, block, out);
             self.skip_stale_repairs();
         } else {
             self.write_first(now, packet, out);
         }
-        self.pace(now);
+        let len = out.len() - start + HEADER_LEN + TAG_LEN;
+        self.overhead.datagrams += len as f64;
+        self.rate.on_sent(now, packet);
+        self.pace(now, len);
     }
 
     fn write_first(&mut self, now: Time, packet: u64, out: &mut Vec<u8>) {
@@ -356,6 +425,7 @@ impl Sender {
         self.allowance = (self.allowance + REPAIR_SHARE).min(REPAIR_BURST);
         if frame.sent == frame.first_flight() {
             self.counters.frames_sent += 1;
+            self.overhead.on_frame(frame.coded.data.len());
             let frame = self.queue.pop_front();
             self.history.extend(frame);
             let size = self
@@ -413,20 +483,43 @@ impl Sender {
         self.history.iter().find(|frame| frame.is(stream, sequence))
     }
 
-    /// Spreads packets out, except on a short and clean path.
-    fn pace(&mut self, now: Time) {
-        if self.path.rtt < PACE_FROM_RTT && self.path.loss < 0.005 {
-            return;
-        }
-        self.burst += 1;
-        if self.burst >= PACE_BURST {
-            self.burst = 0;
-            let symbols = self
-                .queue
-                .front()
-                .map_or(PACE_BURST, Outgoing::first_flight);
-            let pause = MAX_PACE.mul_f64((PACE_BURST as f64 / symbols as f64).min(0.25));
-            self.pace_at = now + pause;
+    /// Spreads packets out: by the target where a limit was met, else by little, and not at all on
+    /// a short and clean path.
+    fn pace(&mut self, now: Time, len: usize) {
+        let spread = match self.rate.target() {
+            Some(target) => Duration::from_secs_f64(len as f64 * 8.0 / (target as f64 * PACE_GAIN)),
+            None if self.path.rtt < PACE_FROM_RTT && self.path.loss < 0.005 => return,
+            None => {
+                let symbols = self
+                    .queue
+                    .front()
+                    .map_or(PACE_BURST, Outgoing::first_flight);
+                MAX_PACE / symbols.max(4 * PACE_BURST) as u32
+            }
+        };
+        // Packets leave in bursts: what was saved up, at most a burst, may be used at once.
+        let burst = spread * PACE_BURST as u32;
+        self.pace_from = self.pace_from.max(now - burst) + spread;
+        self.pace_at = if self.pace_from > now {
+            now + burst
+        } else {
+            now
+        };
+    }
+
+    /// Whether what was accepted takes, at the target, longer to leave than a frame may wait for
+    /// the next.
+    fn is_backlogged(&self, now: Time) -> bool {
+        let patience = self.interval.mean.max(MIN_PATIENCE);
+        self.rate.target().is_some() && self.accepted_until.since(now) > patience
+    }
+
+    /// Takes note of an accepted frame's share of the target.
+    fn accept(&mut self, now: Time, size: usize) {
+        if let Some(target) = self.rate.target() {
+            let bits = size as f64 * 8.0 * self.overhead.ratio();
+            let takes = Duration::from_secs_f64(bits / target as f64);
+            self.accepted_until = self.accepted_until.max(now) + takes;
         }
     }
 
@@ -460,13 +553,20 @@ impl Sender {
         self.lacking = !feedback.deficits.is_empty();
         self.path = Path {
             rtt,
-            loss: f64::from(feedback.loss) / 65_536.0,
+            loss: (f64::from(feedback.loss) / 65_536.0).min(self.rate.link_loss()),
             clustering: f64::from(feedback.clustering) / 65_536.0,
             spread: Duration::from_micros(feedback.spread.into()),
             reorder: Duration::from_micros(feedback.reorder.into()),
         };
+        if let Some(pause) = self.rate.on_feedback(now, feedback, rtt, self.budget) {
+            self.accepted_until = self.accepted_until.max(now + pause);
+        }
         self.replan();
         self.forget(now);
+        // Behind a long queue repairs come late, and lengthen it.
+        if self.rate.is_congested(self.budget) {
+            return;
+        }
         for deficit in &feedback.deficits {
             self.answer(now, feedback.largest, deficit);
         }
@@ -589,11 +689,12 @@ impl Sender {
     /// Queues a probe if one is due.
     pub(crate) fn handle_timeout(&mut self, now: Time) {
         if self.probe_due().is_some_and(|at| at <= now)
-            && let Some(newest) = self.history.back_mut() {
-                newest.probes += 1;
-                self.repairs
-                    .push_back((newest.fragment.stream, newest.fragment.sequence, 0));
-            }
+            && let Some(newest) = self.history.back_mut()
+        {
+            newest.probes += 1;
+            self.repairs
+                .push_back((newest.fragment.stream, newest.fragment.sequence, 0));
+        }
     }
 }
 
