@@ -1,6 +1,6 @@
 //! `camrelay://host:port/camera?latency=120&stream=0`: one URI for both elements.
 
-use gst::glib::{self, Uri, UriFlags};
+use glib::{Uri, UriFlags};
 
 /// The URI scheme.
 pub(crate) const SCHEME: &str = "camrelay";

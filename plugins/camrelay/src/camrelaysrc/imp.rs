@@ -4,7 +4,8 @@
  *
  * `camrelaysrc` receives one stream of a camera. As `mode=listener` it binds `port`, and
  * cameras connect to it; elements with the same `address` and `port` share one socket, one
- * for each camera or stream. As `mode=caller` it asks the relay at `host` for a camera's feed.
+ * for each camera or stream, and the `key`, `cameras` and `accept` of the first of them count.
+ * As `mode=caller` it asks the relay at `host` for a camera's feed.
  *
  * A buffer is one whole frame with the caps that the camera gave it, stamped with its
  * capture time on the pipeline's clock. A frame that comes back from the network's losses
