@@ -5,12 +5,15 @@
 
 mod access;
 pub mod address;
+mod annexb;
 pub mod consumer;
 pub mod feed;
 pub mod feeds;
 mod files;
 pub mod frame;
 pub mod jpeg;
+#[cfg(test)]
+mod mutation;
 pub mod stream;
 
 use std::net::SocketAddr;

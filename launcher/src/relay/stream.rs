@@ -1,5 +1,6 @@
 //! One stream of a camera inside the relay: its newest frame and who takes it.
 
+use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use super::consumer::{Consumer, Offered};
 use super::feed::Feed;
 use super::feeds::Event;
 use super::frame::{Codec, Frame};
-use super::jpeg;
+use super::{annexb, jpeg};
 
 /// A key frame is not asked for again within this time.
 const KEY_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
@@ -205,7 +206,11 @@ impl Stream {
         let (buffer, jpeg) = match codec {
             Codec::Jpeg => match check_jpeg(buffer) {
                 Ok((buffer, picture)) => (buffer, Some(picture)),
-                Err(why) => return self.complain(&why),
+                Err(why) => return self.complain(&codec, &why),
+            },
+            Codec::H264 | Codec::H265 => match check_units(&buffer) {
+                Ok(()) => (buffer, None),
+                Err(why) => return self.complain(&codec, &why),
             },
             _ => (buffer, None),
         };
@@ -259,7 +264,7 @@ impl Stream {
         }
     }
 
-    fn complain(&self, why: &jpeg::Malformed) {
+    fn complain(&self, codec: &Codec, why: &dyn Display) {
         let mut state = self.lock();
         state.counts.malformed += 1;
         let count = state.counts.malformed;
@@ -273,7 +278,7 @@ impl Stream {
         state.complained = Some(now);
         drop(state);
         tracing::warn!(
-            "camera {}: a frame is no good JPEG ({why}) and is passed over; {count} so far",
+            "camera {}: a frame is no good {codec} ({why}) and is passed over; {count} so far",
             self.camera
         );
     }
@@ -333,6 +338,14 @@ impl Drop for Attachment {
             .cloned()
             .collect();
     }
+}
+
+/// Checks an access unit.
+fn check_units(buffer: &gst::Buffer) -> Result<(), annexb::Malformed> {
+    let map = buffer
+        .map_readable()
+        .map_err(|_| annexb::Malformed::NoStart)?;
+    annexb::check(&map)
 }
 
 /// Checks a JPEG and makes it one piece of memory, as `rtpjpegpay` expects it.
@@ -416,7 +429,7 @@ mod tests {
         }
 
         fn push(&mut self, key: bool) {
-            let mut buffer = gst::Buffer::with_size(8).expect("memory");
+            let mut buffer = gst::Buffer::from_slice([0, 0, 1, 9, 0xf0]);
             let writable = buffer.make_mut();
             writable.set_pts(gst::ClockTime::ZERO);
             if !key {

@@ -1,5 +1,7 @@
 use super::*;
 
+use crate::relay::mutation::Mutation;
+
 /// A JPEG in pieces: each a marker and what follows its length.
 struct Pieces {
     headers: Vec<(u8, Vec<u8>)>,
@@ -218,18 +220,6 @@ fn every_truncation_is_refused() {
     }
 }
 
-/// xorshift64*: enough to choose mutations, the same on every run.
-struct Seeded(u64);
-
-impl Seeded {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % limit
-    }
-}
-
 /// Whatever passes the check goes through the payloader: no mutation of a picture
 /// may take the process down or stop the pads.
 #[test]
@@ -237,19 +227,11 @@ fn the_payloader_survives_every_mutation_that_passes() {
     gst::init().expect("GStreamer starts");
     let mut payloader = gst_check::Harness::new("rtpjpegpay");
     payloader.set_src_caps_str("image/jpeg,width=64,height=48");
-    let mut random = Seeded(0x9e37_79b9_7f4a_7c15);
+    let mut mutation = Mutation::new();
     let (mut passed, mut refused) = (0, 0);
     for _ in 0..50_000 {
         let mut bytes = Pieces::webcam().with(|_| {});
-        for _ in 0..1 + random.below(3) {
-            let position = random.below(bytes.len());
-            match random.below(4) {
-                0 => bytes[position] = random.below(256) as u8,
-                1 => bytes[position] = [0, 1, 0x7f, 0xff, SOS, DQT][random.below(6)],
-                2 => drop(bytes.remove(position)),
-                _ => bytes.truncate(position.max(4)),
-            }
-        }
+        mutation.apply(&mut bytes);
         match check(&bytes) {
             Err(_) => refused += 1,
             Ok(picture) if picture.misfit.is_some() => refused += 1,

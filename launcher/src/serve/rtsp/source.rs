@@ -210,3 +210,51 @@ fn with_size(caps: &gst::Caps, size: Option<(u32, u32)>) -> gst::Caps {
     }
     caps
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(codec: Codec, captured: u64, decoded: u64) -> Frame {
+        Frame {
+            buffer: gst::Buffer::new(),
+            caps: gst::Caps::new_empty_simple("test/caps"),
+            codec,
+            captured: gst::ClockTime::from_mseconds(captured),
+            decoded: gst::ClockTime::from_mseconds(decoded),
+            key: true,
+            jpeg: None,
+        }
+    }
+
+    #[test]
+    fn buffers_never_go_back_in_time() {
+        gst::init().expect("GStreamer starts");
+        let base_time = gst::ClockTime::from_mseconds(100);
+        // Captured and decoded, as with pictures that are shown in another order; two that
+        // come from before the media played; and one that is shown again.
+        let frames = [
+            (50, 50),
+            (60, 60),
+            (240, 140),
+            (180, 170),
+            (210, 200),
+            (210, 200),
+        ];
+        for codec in [Codec::H264, Codec::Jpeg] {
+            let mut state = State::default();
+            let mut last = None;
+            for (captured, decoded) in frames {
+                let buffer = state.stamp(&frame(codec.clone(), captured, decoded), base_time);
+                let pts = buffer.pts().expect("players need it");
+                assert_eq!(buffer.dts().is_some(), codec == Codec::H264);
+                let due = buffer.dts_or_pts();
+                assert!(
+                    due > last && buffer.dts() <= Some(pts),
+                    "{codec}: {buffer:?}"
+                );
+                last = due;
+            }
+        }
+    }
+}
