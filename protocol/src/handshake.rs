@@ -114,7 +114,15 @@ pub(crate) struct Initiator {
 
 impl Initiator {
     pub(crate) fn new(token: Option<&CameraToken>, index: u32, random: &mut dyn Random) -> Self {
-        let cipher = Cipher::preferred();
+        Self::with_cipher(token, Cipher::preferred(), index, random)
+    }
+
+    pub(crate) fn with_cipher(
+        token: Option<&CameraToken>,
+        cipher: Cipher,
+        index: u32,
+        random: &mut dyn Random,
+    ) -> Self {
         let suite = suite(cipher, token.is_some());
         let header = Header {
             kind: Kind::HandshakeInit,

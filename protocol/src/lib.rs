@@ -28,6 +28,8 @@ mod replay;
 mod session;
 mod stats;
 mod time;
+#[cfg(test)]
+mod vectors;
 mod wire;
 
 pub use access::{Accept, Access, check_name as check_camera_name};
