@@ -23,6 +23,8 @@ pub(crate) fn structure(stats: &Stats) -> gst::Structure {
         .field("clock-skew-ppm", stats.clock_skew_ppm)
         .field("reconnects", stats.reconnects)
         .field("rtt-ms", stats.rtt_us as f64 / 1_000.0)
+        .field("queue-delay-ms", stats.queue_delay_us as f64 / 1_000.0)
+        .field("target-bitrate", stats.target_bitrate)
         .field("mtu", u32::from(stats.mtu))
         .field("cipher", stats.cipher)
         .field("connected", stats.connected)
