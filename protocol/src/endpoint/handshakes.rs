@@ -219,6 +219,7 @@ impl Endpoint {
         calling.accepted = matches!(calling.connect.role, Role::Watch { .. });
         calling.attempts = 0;
         calling.recall = false;
+        let again = std::mem::replace(&mut calling.had_session, true);
         let mut sent = session.send_message(&request);
         for (stream, caps) in &calling.caps {
             if let Ok(result) = session.set_caps(*stream, caps, first) {
@@ -231,8 +232,8 @@ impl Endpoint {
             self.indices.remove(&old.local_index());
             self.memory -= old.receive_memory();
             peer.past = std::mem::take(&mut peer.past).continued(old.stats(now));
-            peer.past.reconnects += 1;
         }
+        peer.past.reconnects += u64::from(again);
         if was_up {
             self.event(
                 id,

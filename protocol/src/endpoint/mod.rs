@@ -252,6 +252,7 @@ impl Endpoint {
             attempts: 0,
             next_attempt: now,
             recall: false,
+            had_session: false,
             caps: BTreeMap::new(),
             up: false,
             accepted: false,

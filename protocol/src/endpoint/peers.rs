@@ -28,6 +28,7 @@ pub(super) struct Calling {
     pub(super) next_attempt: Time,
     /// The relay does not know the session: a handshake is due although it is not silent.
     pub(super) recall: bool,
+    pub(super) had_session: bool,
     pub(super) caps: BTreeMap<u16, String>,
     /// `Connected` was told and `Disconnected` was not.
     pub(super) up: bool,

@@ -252,6 +252,30 @@ fn both_sides_say_goodbye() {
 }
 
 #[test]
+fn a_camera_that_the_relay_sends_away_comes_back_and_counts_it() {
+    let mut world = World::new(14, Conditions::clean(ms(5)));
+    world.start_relay();
+    world.start(CAMERA, Config::default());
+    let peer = world.publish(CAMERA, "door");
+    until_frame(&mut world, CAMERA, peer, ms(1000));
+    let at_relay = world
+        .events
+        .iter()
+        .find(|(_, _, e)| matches!(e, Event::Frame(_)))
+        .unwrap()
+        .1;
+    let now = world.now;
+    world
+        .host(RELAY)
+        .close(now, at_relay, Rejection::new(Code::Overloaded, "later"));
+    world.run(ms(500));
+    assert_eq!(rejection(&world.events, CAMERA), Some(Code::Overloaded));
+    until_frame(&mut world, CAMERA, peer, ms(2000));
+    let now = world.now;
+    assert_eq!(world.host(CAMERA).stats(now, peer).unwrap().reconnects, 1);
+}
+
+#[test]
 fn keys_open_their_names_and_no_others() {
     let mut world = World::new(8, Conditions::clean(ms(5)));
     let token = relay_with_key(&mut world, Accept::Known, &["door"]);
