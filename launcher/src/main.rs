@@ -1,5 +1,4 @@
 //! Runs camrelay deployments described in TOML files.
-#![allow(dead_code, reason = "the parts that use the rest are being built")]
 
 mod camera;
 mod check;
