@@ -190,7 +190,6 @@ impl Reassembly {
             self.next = Some(first);
             self.drop_before(first);
         }
-        self.end = None;
         self.caps.push_back((first, generation, caps));
         self.caps.len() <= MAX_CAPS_AHEAD
     }
@@ -273,7 +272,7 @@ impl Reassembly {
     /// over.
     fn open(&mut self, now: Time, number: u64, assembly: Assembly, capture: u64, timing: Timing) {
         let over_at = now + timing.reorder;
-        let begin = self.newest.map_or(self.next, |newest| Some(newest + 1));
+        let begin = self.next.max(self.newest.map(|newest| newest + 1));
         let (from, captured) = match (self.last, self.newest) {
             (_, Some(newest)) if self.frames.contains_key(&newest) => {
                 (newest, self.frames[&newest].capture)
@@ -449,7 +448,7 @@ impl Reassembly {
                     });
                 }
                 out(Output::Ended);
-                break;
+                continue;
             }
             let ready = self.frames.get(&next).is_some_and(|open| match &open.slot {
                 Slot::Whole { header, .. } => Some(header.caps_generation) == self.generation,

@@ -41,7 +41,8 @@ const PACE_GAIN: f64 = 1.5;
 
 /// A stream that this side sends.
 struct Stream {
-    caps: String,
+    /// `None` between its end and its next beginning; its numbers go on.
+    caps: Option<String>,
     generation: u8,
     next: u32,
     /// A frame was dropped that others may build on: nothing leaves before a key frame.
@@ -275,11 +276,11 @@ impl Sender {
             return Err(Error::CapsTooLong(caps.len()));
         }
         let known = self.streams.get(&stream);
-        if known.is_some_and(|known| known.caps == caps) {
+        if known.is_some_and(|known| known.caps.as_deref() == Some(caps)) {
             return Ok(None);
         }
         let entry = Stream {
-            caps: caps.into(),
+            caps: Some(caps.into()),
             generation: known.map_or(0, |known| known.generation.wrapping_add(1)),
             next: known.map_or(first, |known| known.next),
             broken: false,
@@ -295,7 +296,8 @@ impl Sender {
     }
 
     pub(crate) fn end_stream(&mut self, stream: u16) -> Option<Message> {
-        let entry = self.streams.remove(&stream)?;
+        let entry = self.streams.get_mut(&stream)?;
+        entry.caps.take()?;
         Some(Message::StreamEnd {
             stream,
             end: entry.next,
@@ -321,7 +323,10 @@ impl Sender {
         let full = self.queue.len() >= MAX_QUEUED_FRAMES
             || self.queued_bytes + size > MAX_QUEUED_BYTES
             || self.is_backlogged(now);
-        let entry = self.streams.get_mut(&stream).ok_or(Error::NoCaps(stream))?;
+        let entry = self.streams.get_mut(&stream);
+        let entry = entry
+            .filter(|entry| entry.caps.is_some())
+            .ok_or(Error::NoCaps(stream))?;
         let broken = entry.broken && !frame.flags.key;
         if full || refuse || broken {
             self.counters.frames_dropped += 1;

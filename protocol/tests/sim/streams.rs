@@ -215,6 +215,47 @@ fn the_end_of_a_stream_comes_after_its_last_frame() {
 }
 
 #[test]
+fn a_stream_may_begin_again_after_its_end() {
+    for seed in 0..10 {
+        let path = Conditions {
+            jitter: ms(30),
+            loss: 0.05,
+            ..Conditions::clean(ms(5))
+        };
+        let (mut world, peer) = registered(seed, path);
+        for _ in 0..3 {
+            let now = world.now;
+            world
+                .host(CAMERA)
+                .set_caps(now, peer, 0, "image/jpeg")
+                .unwrap();
+            world.stream(CAMERA, peer, 20, FRAME, 30_000);
+            let now = world.now;
+            world.host(CAMERA).end_stream(now, peer, 0);
+            let frame = world.frame(0, 100);
+            let refused = world.host(CAMERA).send_frame(now, peer, 0, frame);
+            assert_eq!(refused, Err(Error::NoCaps(0)));
+        }
+        world.run(ms(500));
+        let ends: Vec<_> = world
+            .events
+            .iter()
+            .filter(|(_, _, e)| matches!(e, Event::Frame(_) | Event::StreamEnded { .. }))
+            .collect();
+        let sizes: Vec<_> = ends
+            .split(|(_, _, e)| matches!(e, Event::StreamEnded { .. }))
+            .map(<[_]>::len)
+            .collect();
+        // The loss is not known at first: a frame may go.
+        assert_eq!(sizes.len(), 4, "three ends: {sizes:?}, seed {seed}");
+        assert!(
+            sizes[..3].iter().all(|frames| *frames >= 19),
+            "{sizes:?}, seed {seed}"
+        );
+    }
+}
+
+#[test]
 fn a_key_frame_request_reaches_the_camera_once() {
     let (mut world, peer) = registered(5, Conditions::clean(ms(5)));
     world.stream(CAMERA, peer, 1, FRAME, 1000);
