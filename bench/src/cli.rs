@@ -1,13 +1,16 @@
 //! The command line.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use path_emulator::Conditions;
+use serde::de::DeserializeOwned;
 
 use crate::cases::Case;
 use crate::child::Load;
 use crate::frame::MIN_FRAME;
+use crate::many::Cameras;
 use crate::transport::Transport;
 
 /// Measure camrelay beside SRT, RIST and bare UDP, as GStreamer elements on this machine.
@@ -31,18 +34,34 @@ pub(crate) enum Measure {
     /// Processor time of a frame on loopback, camrelay's beside the others', and what of it
     /// encryption is.
     Cpu(CpuOptions),
+    /// A relay with many cameras, each watched once over RTSP: frames that came, memory, CPU.
+    Many(ManyOptions),
     /// The sending process of a hop.
     #[command(hide = true)]
     Send {
-        #[arg(value_parser = load)]
+        #[arg(value_parser = json::<Load>)]
         load: Load,
         port: u16,
     },
     /// The receiving process of a hop.
     #[command(hide = true)]
     Receive {
-        #[arg(value_parser = load)]
+        #[arg(value_parser = json::<Load>)]
         load: Load,
+    },
+    /// The process that is many cameras.
+    #[command(hide = true)]
+    Cameras {
+        #[arg(value_parser = json::<Cameras>)]
+        cameras: Cameras,
+        port: u16,
+    },
+    /// The process that is many viewers.
+    #[command(hide = true)]
+    Viewers {
+        #[arg(value_parser = json::<Cameras>)]
+        cameras: Cameras,
+        port: u16,
     },
 }
 
@@ -156,6 +175,44 @@ pub(crate) struct CpuOptions {
     pub(crate) load: LoadOptions,
 }
 
+/// How to load a relay.
+#[derive(Args)]
+pub(crate) struct ManyOptions {
+    /// Cameras.
+    #[arg(long, default_value_t = 200, value_parser = at_least_one)]
+    pub(crate) cameras: usize,
+
+    /// Frames a second of each.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) fps: u32,
+
+    /// Seconds to measure.
+    #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) seconds: u32,
+
+    /// The launcher [default: the one beside this program].
+    #[arg(long, value_name = "PROGRAM")]
+    launcher: Option<PathBuf>,
+}
+
+impl ManyOptions {
+    /// The launcher to run.
+    pub(crate) fn launcher(&self) -> std::io::Result<PathBuf> {
+        match &self.launcher {
+            Some(launcher) => Ok(launcher.clone()),
+            None => Ok(std::env::current_exe()?.with_file_name("launcher")),
+        }
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let count = text
+        .parse()
+        .ok()
+        .filter(|count| (1..=10_000).contains(count));
+    count.ok_or_else(|| "a number from 1 to 10000 is needed".into())
+}
+
 fn case(text: &str) -> Result<Case, String> {
     Case::named(text).ok_or_else(|| format!("there is no case '{text}', only A to K"))
 }
@@ -170,7 +227,7 @@ fn size(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("a frame has {MIN_FRAME} to 4000k bytes"))
 }
 
-fn load(text: &str) -> Result<Load, String> {
+fn json<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 

@@ -10,21 +10,35 @@ mod cpu;
 mod delay;
 mod frame;
 mod hop;
+mod many;
 mod pair;
+mod process;
 mod table;
 mod transport;
 mod usage;
+
+use std::process::ExitCode;
 
 use clap::Parser;
 
 use cli::{Arguments, Measure};
 
-fn main() -> anyhow::Result<()> {
-    match Arguments::parse().measure {
+fn main() -> ExitCode {
+    let done = match Arguments::parse().measure {
         Measure::Hop(options) => hop::run(&options),
         Measure::Delay(options) => delay::run(&options),
         Measure::Cpu(options) => cpu::run(&options),
+        Measure::Many(options) => many::run(&options),
         Measure::Send { load, port } => child::send(load, port),
         Measure::Receive { load } => child::receive(load),
+        Measure::Cameras { cameras, port } => many::send_many(cameras, port),
+        Measure::Viewers { cameras, port } => many::watch_many(cameras, port),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -1,17 +1,14 @@
 //! One hop: a receiving and a sending process, and a path between them.
 
-use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use path_emulator::{Conditions, Counters, Direction, Proxy, Route};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 use crate::cases::HEADERS;
 use crate::child::{FromReceiver, FromSender, Load, Received};
+use crate::process::Process;
 use crate::transport::free_port;
 
 /// What a hop did.
@@ -95,7 +92,7 @@ fn hop(load: Load, path: Option<Conditions>) -> anyhow::Result<Outcome> {
     let FromSender::Done { cpu: sender_cpu } = sender.read()? else {
         bail!("the sender did not say what it used");
     };
-    receiver.input.take();
+    receiver.end_input();
     let FromReceiver::Done(received) = receiver.read()? else {
         bail!("the receiver did not say what it got");
     };
@@ -163,53 +160,4 @@ fn traffic(before: [Counters; 2], after: [Counters; 2]) -> Traffic {
         late: sum(|one| one.late) as f64 / sum(|one| one.delivered).max(1) as f64,
         overflowed: sum(|one| one.overflowed),
     }
-}
-
-/// Another process of this program; ended at the latest when it is dropped.
-struct Process {
-    child: Child,
-    role: &'static str,
-    input: Option<ChildStdin>,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Process {
-    fn start(role: &'static str, load: &Load, port: Option<u16>) -> anyhow::Result<Self> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg(role).arg(serde_json::to_string(load)?);
-        command.args(port.map(|port| port.to_string()));
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().context("cannot start another process")?;
-        let output = child.stdout.take().context("it has no output")?;
-        Ok(Self {
-            role,
-            input: child.stdin.take(),
-            lines: BufReader::new(output).lines(),
-            child,
-        })
-    }
-
-    /// The next thing that it says.
-    fn read<T: DeserializeOwned>(&mut self) -> anyhow::Result<T> {
-        let ended = || format!("its process to {} ended early; see above", self.role);
-        let line = self.lines.next().with_context(ended)??;
-        Ok(serde_json::from_str(&line)?)
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended by itself, which is as good.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Says something, in one line, to the process that started this one.
-pub(crate) fn say<T: Serialize>(message: &T) -> anyhow::Result<()> {
-    let mut line = serde_json::to_string(message)?;
-    line.push('\n');
-    let mut output = std::io::stdout().lock();
-    output.write_all(line.as_bytes())?;
-    Ok(output.flush()?)
 }

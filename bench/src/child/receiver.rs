@@ -9,7 +9,7 @@ use anyhow::Context;
 use super::{FromReceiver, Load, Received};
 use crate::chunk::Joiner;
 use crate::frame;
-use crate::pair::say;
+use crate::process::say;
 use crate::transport::{Receiving, failure};
 use crate::usage;
 

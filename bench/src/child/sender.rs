@@ -6,7 +6,7 @@ use anyhow::Context;
 
 use super::{FromSender, Load};
 use crate::frame::{self, Frames};
-use crate::pair::say;
+use crate::process::say;
 use crate::transport::{Sending, failure};
 use crate::usage;
 

@@ -1,0 +1,176 @@
+//! A relay with many cameras, each watched once.
+
+mod cameras;
+mod relay;
+mod rtsp;
+mod viewers;
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use cameras::send_many;
+pub(crate) use viewers::watch_many;
+
+use self::relay::{Relay, Sample};
+use crate::cli::ManyOptions;
+use crate::process::Process;
+use crate::table::{Table, percent};
+use crate::usage;
+
+/// How long everything that was sent may take to arrive.
+const QUIET: Duration = Duration::from_secs(2);
+/// How often the relay is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// How many of those looks are one row of the table.
+const ROW: usize = 15;
+
+/// The cameras of one process.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Cameras {
+    pub(crate) count: usize,
+    /// Frames a second of each.
+    pub(crate) fps: u32,
+}
+
+/// What the process of the cameras is told.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToCameras {
+    /// Stop sending.
+    Pause,
+    /// Send so many frames of each camera.
+    Send { frames: u32 },
+}
+
+/// What it says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromCameras {
+    /// Nothing is sent any more.
+    Paused,
+    /// All were sent, but for those that the sinks dropped.
+    Sent { dropped: u64 },
+}
+
+/// What the process of the viewers says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromViewers {
+    /// Every camera is watched and shows pictures.
+    Watching { after: Duration },
+    /// Whole frames that came so far, camera by camera.
+    Counts(Vec<u64>),
+}
+
+/// What a camera is called.
+pub(crate) fn name(camera: usize) -> String {
+    format!("camera-{camera}")
+}
+
+/// Measures it.
+pub(crate) fn run(options: &ManyOptions) -> anyhow::Result<()> {
+    usage::raise_file_limit();
+    println!("{}\n", usage::machine());
+    println!(
+        "{} cameras of 320x240 JPEG at {}/s, encoded beforehand and sent by one process, to one \
+         relay; each watched once over RTSP/TCP by a client in another process that counts whole \
+         frames.\n",
+        options.cameras, options.fps
+    );
+    let settings = Cameras {
+        count: options.cameras,
+        fps: options.fps,
+    };
+    let relay = Relay::start(&options.launcher()?)?;
+    let mut cameras = Process::start("cameras", &settings, Some(relay.cameras))?;
+    let mut viewers = Process::start("viewers", &settings, Some(relay.viewers))?;
+    let FromViewers::Watching { after } = viewers.read()? else {
+        bail!("the viewers skipped their beginning");
+    };
+    println!(
+        "All cameras are watched {:.1} s after the start.\n",
+        after.as_secs_f64()
+    );
+    cameras.tell(&ToCameras::Pause)?;
+    let FromCameras::Paused = cameras.read()? else {
+        bail!("the cameras went on");
+    };
+    std::thread::sleep(QUIET);
+    let before = counts(&mut viewers)?;
+
+    let frames = options.seconds * options.fps;
+    cameras.tell(&ToCameras::Send { frames })?;
+    let mut samples = vec![relay.sample()?];
+    let sent = std::thread::scope(|scope| {
+        let sending = scope.spawn(|| cameras.read::<FromCameras>());
+        while !sending.is_finished() {
+            std::thread::sleep(LOOK);
+            samples.push(relay.sample()?);
+        }
+        sending
+            .join()
+            .unwrap_or_else(|_| bail!("a thread panicked"))
+    })?;
+    let FromCameras::Sent { dropped } = sent else {
+        bail!("the cameras did not send");
+    };
+    std::thread::sleep(QUIET);
+    let after = counts(&mut viewers)?;
+    report_relay(&samples);
+    report_frames(options, frames, dropped, &before, &after);
+    Ok(())
+}
+
+fn counts(viewers: &mut Process) -> anyhow::Result<Vec<u64>> {
+    viewers.tell(&())?;
+    match viewers.read().context("the viewers do not answer")? {
+        FromViewers::Counts(counts) => Ok(counts),
+        FromViewers::Watching { .. } => bail!("the viewers did not count"),
+    }
+}
+
+fn report_relay(samples: &[Sample]) {
+    let mut table = Table::new(["time", "memory of the relay", "threads", "CPU since"]);
+    let mut last: Option<&Sample> = None;
+    for sample in samples.iter().step_by(ROW).chain(samples.last()) {
+        let cpu = last.map(|last| {
+            let busy = sample.cpu.saturating_sub(last.cpu).as_secs_f64();
+            busy / (sample.at - last.at).as_secs_f64().max(1e-9)
+        });
+        table.row([
+            format!("{:.0} s", (sample.at - samples[0].at).as_secs_f64()),
+            format!("{:.1} MB", sample.memory as f64 / 1e6),
+            sample.threads.to_string(),
+            cpu.map_or_else(|| "-".into(), |cpu| percent(cpu, 1)),
+        ]);
+        last = Some(sample);
+    }
+    println!("{table}");
+}
+
+fn report_frames(options: &ManyOptions, frames: u32, dropped: u64, before: &[u64], after: &[u64]) {
+    let frames = u64::from(frames);
+    let came = before
+        .iter()
+        .zip(after)
+        .map(|(before, after)| after - before);
+    let came: Vec<u64> = came.collect();
+    let total = frames * options.cameras as u64;
+    let short: Vec<(usize, u64)> = came
+        .iter()
+        .copied()
+        .enumerate()
+        .filter(|(_, came)| *came != frames)
+        .collect();
+    println!(
+        "{total} frames handed over, {frames} for each camera; {dropped} dropped by the sinks; \
+         {} came whole.",
+        came.iter().sum::<u64>()
+    );
+    match short.len() {
+        0 => println!("No camera lost a frame."),
+        cameras => println!("{cameras} cameras differ:"),
+    }
+    for (camera, came) in short {
+        println!("* {}: {came} of {frames}", name(camera));
+    }
+}

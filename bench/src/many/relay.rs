@@ -1,0 +1,133 @@
+//! The relay: the launcher in a process of its own.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use tempfile::NamedTempFile;
+
+const DEPLOYMENT: &str = "\
+[relay]
+listen = \"127.0.0.1:0\"
+[rtsp]
+listen = \"127.0.0.1:0\"
+";
+
+/// A running relay.
+pub(super) struct Relay {
+    child: Child,
+    /// Port for cameras, UDP.
+    pub(super) cameras: u16,
+    /// Port for viewers, TCP.
+    pub(super) viewers: u16,
+    _deployment: NamedTempFile,
+}
+
+/// What the relay uses at a moment.
+pub(super) struct Sample {
+    pub(super) at: Instant,
+    /// Resident bytes.
+    pub(super) memory: u64,
+    pub(super) threads: u64,
+    /// Processor time so far.
+    pub(super) cpu: Duration,
+}
+
+impl Relay {
+    /// Starts `launcher relay`, and waits until it listens.
+    pub(super) fn start(launcher: &Path) -> anyhow::Result<Self> {
+        let mut deployment = NamedTempFile::with_suffix(".toml")?;
+        deployment.write_all(DEPLOYMENT.as_bytes())?;
+        let mut child = Command::new(launcher)
+            .args(["relay", "--config"])
+            .arg(deployment.path())
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| {
+                format!(
+                    "cannot start {}; build it with: cargo build --release -p launcher",
+                    launcher.display()
+                )
+            })?;
+        let log = child.stderr.take().context("the relay has no log")?;
+        let mut log = BufReader::new(log);
+        let cameras = listening(&mut log, "listening for cameras on ");
+        let viewers = listening(&mut log, "listening for viewers on rtsp://");
+        let relay = Self {
+            child,
+            cameras: cameras?,
+            viewers: viewers?,
+            _deployment: deployment,
+        };
+        std::thread::spawn(move || pass_on(log));
+        Ok(relay)
+    }
+
+    /// What it uses now.
+    pub(super) fn sample(&self) -> anyhow::Result<Sample> {
+        let read = |file: &str| {
+            let path = format!("/proc/{}/{file}", self.child.id());
+            std::fs::read_to_string(path).context("the relay has ended")
+        };
+        let status = read("status")?;
+        let number = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            let first = line.and_then(|rest| rest.split_whitespace().next());
+            first.and_then(|number| number.parse::<u64>().ok())
+        };
+        let stat = read("stat")?;
+        // The name of the program, in parentheses, may hold spaces.
+        let fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
+        let ticks: u64 = fields
+            .split(' ')
+            .skip(11)
+            .take(2)
+            .filter_map(|ticks| ticks.parse::<u64>().ok())
+            .sum();
+        // SAFETY: it reads a constant of the system.
+        let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as f64;
+        Ok(Sample {
+            at: Instant::now(),
+            memory: number("VmRSS:").context("the relay has ended")? * 1024,
+            threads: number("Threads:").unwrap_or(0),
+            cpu: Duration::from_secs_f64(ticks as f64 / per_second),
+        })
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // It may have ended by itself, which is as good.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The port in the line of the log that follows `words`.
+fn listening(log: &mut BufReader<ChildStderr>, words: &str) -> anyhow::Result<u16> {
+    let mut line = String::new();
+    while log.read_line(&mut line)? > 0 {
+        if let Some((_, address)) = line.split_once(words) {
+            let address = address.trim_end().split('/').next().unwrap_or_default();
+            let address: SocketAddr = address.parse()?;
+            return Ok(address.port());
+        }
+        eprint!("{line}");
+        line.clear();
+    }
+    bail!("the relay ended early; see above")
+}
+
+/// Shows what the relay warns of.
+fn pass_on(log: BufReader<ChildStderr>) {
+    for line in log.lines().map_while(Result::ok) {
+        if line.contains(" WARN ") || line.contains(" ERROR ") {
+            eprintln!("{line}");
+        }
+    }
+}

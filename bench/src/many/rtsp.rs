@@ -1,0 +1,256 @@
+//! As much of an RTSP client (RFC 2326) as it takes to count frames that come over TCP.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How often the session is kept alive.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// How long to wait before asking again for a camera that is not there.
+const AGAIN: Duration = Duration::from_millis(100);
+/// Longest body of an answer that is read, in bytes.
+const MAX_BODY: usize = 1 << 16;
+
+/// Plays `rtsp://127.0.0.1:port/camera` and calls `count` for every whole frame, until the
+/// relay ends it. Asks again until `deadline` where there is no such camera yet.
+pub(super) fn watch(
+    port: u16,
+    camera: &str,
+    deadline: Instant,
+    count: impl Fn(),
+) -> anyhow::Result<()> {
+    let url = format!("rtsp://127.0.0.1:{port}/{camera}");
+    let (mut connection, description) = loop {
+        let mut connection = Connection::open(port)?;
+        let answer = connection.ask("DESCRIBE", &url, "Accept: application/sdp\r\n")?;
+        match answer.status {
+            200 => break (connection, answer),
+            status if Instant::now() > deadline => bail!("its description gives {status}"),
+            _ => std::thread::sleep(AGAIN),
+        }
+    };
+    let control = description
+        .media_control(&url)
+        .context("no video in its description")?;
+    let transport = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n";
+    let set_up = connection.ask("SETUP", &control, transport)?.ok("SETUP")?;
+    let session = set_up.header("session").context("it gives no session")?;
+    let session = session.split(';').next().unwrap_or_default();
+    let session = format!("Session: {session}\r\n");
+    connection.ask("PLAY", &url, &session)?.ok("PLAY")?;
+
+    let mut frames = Frames::default();
+    let mut kept_alive = Instant::now();
+    loop {
+        if kept_alive.elapsed() > KEEP_ALIVE {
+            kept_alive = Instant::now();
+            connection.send("GET_PARAMETER", &url, &session)?;
+        }
+        match connection.next()? {
+            Next::Packet { channel: 0, data } if frames.take(&data) => count(),
+            Next::Packet { .. } | Next::Answer(_) | Next::Nothing => {}
+            Next::End => bail!("the relay closed the connection"),
+        }
+    }
+}
+
+/// Counts frames by the marker of their last RTP packet (RFC 3550, section 5.1).
+#[derive(Default)]
+struct Frames {
+    sequence: Option<u16>,
+    torn: bool,
+}
+
+impl Frames {
+    /// Takes an RTP packet; returns whether it makes a frame whole.
+    fn take(&mut self, packet: &[u8]) -> bool {
+        let Some(header) = packet.first_chunk::<4>() else {
+            return false;
+        };
+        let sequence = u16::from_be_bytes([header[2], header[3]]);
+        let expected = self.sequence.map(|last| last.wrapping_add(1));
+        self.torn |= expected.is_some_and(|expected| sequence != expected);
+        self.sequence = Some(sequence);
+        let last = header[1] & 0x80 != 0;
+        last && !std::mem::take(&mut self.torn)
+    }
+}
+
+struct Connection {
+    stream: BufReader<TcpStream>,
+    sequence: u32,
+}
+
+enum Next {
+    Packet { channel: u8, data: Vec<u8> },
+    Answer(Answer),
+    Nothing,
+    End,
+}
+
+struct Answer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+impl Connection {
+    fn open(port: u16) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(ANSWER))?;
+        Ok(Self {
+            stream: BufReader::with_capacity(1 << 16, stream),
+            sequence: 0,
+        })
+    }
+
+    fn send(&mut self, method: &str, url: &str, headers: &str) -> anyhow::Result<()> {
+        self.sequence += 1;
+        let request = format!(
+            "{method} {url} RTSP/1.0\r\nCSeq: {}\r\n{headers}\r\n",
+            self.sequence
+        );
+        Ok(self.stream.get_mut().write_all(request.as_bytes())?)
+    }
+
+    fn ask(&mut self, method: &str, url: &str, headers: &str) -> anyhow::Result<Answer> {
+        self.send(method, url, headers)?;
+        loop {
+            match self.next()? {
+                Next::Answer(answer) => return Ok(answer),
+                Next::Packet { .. } => {}
+                Next::Nothing => bail!("{method} has no answer"),
+                Next::End => bail!("the relay closed the connection after {method}"),
+            }
+        }
+    }
+
+    /// The next packet or answer; nothing, where none comes for long.
+    fn next(&mut self) -> anyhow::Result<Next> {
+        let first = match self.stream.fill_buf() {
+            Ok(buffer) => buffer.first().copied(),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Next::Nothing),
+            Err(error) => return Err(error.into()),
+        };
+        match first {
+            None => Ok(Next::End),
+            Some(b'$') => {
+                let mut header = [0; 4];
+                self.stream.read_exact(&mut header)?;
+                let mut data = vec![0; usize::from(u16::from_be_bytes([header[2], header[3]]))];
+                self.stream.read_exact(&mut data)?;
+                let channel = header[1];
+                Ok(Next::Packet { channel, data })
+            }
+            Some(_) => self.answer().map(Next::Answer),
+        }
+    }
+
+    fn answer(&mut self) -> anyhow::Result<Answer> {
+        let mut line = || {
+            let mut line = String::new();
+            self.stream.read_line(&mut line)?;
+            anyhow::Ok(line.trim_end().to_string())
+        };
+        let first = line()?;
+        let status = first
+            .split(' ')
+            .nth(1)
+            .and_then(|status| status.parse().ok());
+        let status = status.with_context(|| format!("'{first}' is no answer"))?;
+        let mut headers = Vec::new();
+        loop {
+            let line = line()?;
+            let Some((name, value)) = line.split_once(':') else {
+                break;
+            };
+            headers.push((name.to_lowercase(), value.trim().to_string()));
+        }
+        let mut answer = Answer {
+            status,
+            headers,
+            body: String::new(),
+        };
+        if let Some(length) = answer.header("content-length") {
+            let length: usize = length.parse()?;
+            if length > MAX_BODY {
+                bail!("an answer of {length} bytes");
+            }
+            let mut body = vec![0; length];
+            self.stream.read_exact(&mut body)?;
+            answer.body = String::from_utf8_lossy(&body).into_owned();
+        }
+        Ok(answer)
+    }
+}
+
+impl Answer {
+    fn ok(self, method: &str) -> anyhow::Result<Self> {
+        match self.status {
+            200 => Ok(self),
+            status => bail!("{method} gives {status}"),
+        }
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(header, _)| header == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// Where the first video of a description (SDP) is controlled.
+    fn media_control(&self, url: &str) -> Option<String> {
+        let (_, video) = self.body.split_once("m=video")?;
+        let control = video
+            .lines()
+            .find_map(|line| line.strip_prefix("a=control:"))?;
+        if control.starts_with("rtsp://") {
+            return Some(control.to_string());
+        }
+        let base = self.header("content-base").unwrap_or(url);
+        Some(format!("{}/{control}", base.trim_end_matches('/')))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_counted_when_no_packet_is_missing() {
+        let mut frames = Frames::default();
+        let mut take = |sequence: u16, last: bool| {
+            let [high, low] = sequence.to_be_bytes();
+            frames.take(&[0x80, if last { 0x9a } else { 0x1a }, high, low])
+        };
+        assert!(!take(65534, false));
+        assert!(take(65535, true));
+        assert!(take(0, true));
+        assert!(!take(2, true), "1 is missing");
+        assert!(take(3, true));
+    }
+
+    #[test]
+    fn the_control_of_a_video_is_found() {
+        let answer = |base: Option<&str>, control: &str| Answer {
+            status: 200,
+            headers: base
+                .map(|base| ("content-base".into(), base.into()))
+                .into_iter()
+                .collect(),
+            body: format!("v=0\r\na=control:*\r\nm=video 0 RTP/AVP 26\r\na=control:{control}\r\n"),
+        };
+        let url = "rtsp://h:1/x";
+        let found = |base, control| answer(base, control).media_control(url).unwrap();
+        assert_eq!(found(None, "stream=0"), "rtsp://h:1/x/stream=0");
+        assert_eq!(
+            found(Some("rtsp://h:2/y/"), "stream=0"),
+            "rtsp://h:2/y/stream=0"
+        );
+        assert_eq!(found(None, "rtsp://h:3/z"), "rtsp://h:3/z");
+    }
+}
