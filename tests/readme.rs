@@ -332,6 +332,12 @@ impl Running {
     fn next_line(&mut self, deadline: Instant) -> Option<String> {
         let left = deadline.saturating_duration_since(Instant::now());
         match self.output.recv_timeout(left) {
+            // Other tests run the launcher at this very moment.
+            Ok(line) if line.contains("Compiling launcher ") => panic!(
+                "this builds another launcher than the tests have: {}; \
+                 do dev-dependencies turn on features of its dependencies?",
+                self.command
+            ),
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => panic!("this takes too long: {}", self.command),
