@@ -8,19 +8,17 @@
 //! * `autovideosink` by `fakesink`, `ffplay` by `ffmpeg` that takes 30 frames,
 //! * the release build by the build that is tested.
 
+mod support;
+
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::net::UdpSocket;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
+
+use support::Launcher;
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const LAUNCHER: &str = env!("CARGO_BIN_EXE_launcher");
-/// Generous: nothing here should take a tenth of it.
-const DEADLINE: Duration = Duration::from_secs(60);
 /// Frames after which a viewer has seen enough.
 const FRAMES: u32 = 30;
 
@@ -36,22 +34,21 @@ fn the_first_five_minutes() {
 
 #[test]
 fn the_demo() {
-    let demo = format!("{REPOSITORY}/scripts/demo");
-    let mut demo = Running::start(Path::new("/"), "", &demo);
+    let mut demo = shell(Path::new("/"), "", &format!("{REPOSITORY}/scripts/demo"));
     let addresses = ["test1", "test2"].map(|name| {
-        let line = demo.says(&format!("/{name}"));
+        let line = demo.said(&format!("/{name}"));
         let address = line.split_whitespace().next().expect("an address");
         assert!(address.starts_with("rtsp://127.0.0.1:"), "{line}");
         address.to_owned()
     });
     for _ in &addresses {
-        demo.says(": watch at ");
+        demo.said(": watch at ");
     }
     for address in addresses {
         let probe = "ffprobe -v error -show_entries stream=codec_name,width,height -of csv=p=0";
-        Running::start(Path::new("/"), "", &format!("{probe} {address}")).says("mjpeg,1280,720");
+        shell(Path::new("/"), "", &format!("{probe} {address}")).said("mjpeg,1280,720");
     }
-    demo.stops();
+    demo.stop();
 }
 
 /// What the README says.
@@ -86,9 +83,9 @@ struct Visit<'a> {
     relay: Option<Relay>,
     direct_port: u16,
     /// Cameras, which stay until somebody stops them.
-    cameras: Vec<Running>,
+    cameras: Vec<Launcher>,
     /// Viewers, which have to end by themselves.
-    viewers: Vec<Running>,
+    viewers: Vec<Launcher>,
 }
 
 impl<'a> Visit<'a> {
@@ -158,8 +155,8 @@ impl<'a> Visit<'a> {
                 Some("relay") => {
                     let mut running = self.shell(command);
                     self.relay = Some(Relay {
-                        camera_port: port(&running.says("listening for cameras on")),
-                        rtsp_port: port(&running.says("listening for viewers on")),
+                        camera_port: port(&running.said("listening for cameras on")),
+                        rtsp_port: port(&running.said("listening for viewers on")),
                         running,
                     });
                 }
@@ -173,7 +170,13 @@ impl<'a> Visit<'a> {
 
     /// Runs a command that ends by itself.
     fn run(&self, command: &str) {
-        self.shell(command).ends();
+        let said = self.shell(command).ends();
+        // Other tests run the launcher at this very moment.
+        assert!(
+            !said.contains("Compiling launcher "),
+            "this builds another launcher than the tests have: {command}; \
+             do dev-dependencies turn on features of its dependencies?"
+        );
     }
 
     /// Starts a camera, and waits until the relay has it where it goes to the relay.
@@ -182,7 +185,7 @@ impl<'a> Visit<'a> {
         self.cameras.push(self.shell(&command));
         if !command.contains(&format!("port={}", self.direct_port)) {
             let relay = self.relay.as_mut().expect("the README starts a relay");
-            relay.running.says(&format!("camera {name}: watch at "));
+            relay.running.said(&format!("camera {name}: watch at "));
         }
     }
 
@@ -207,18 +210,20 @@ impl<'a> Visit<'a> {
         text
     }
 
-    fn shell(&self, command: &str) -> Running {
-        Running::start(self.folder.path(), &self.exports, command)
+    fn shell(&self, command: &str) -> Launcher {
+        shell(self.folder.path(), &self.exports, command)
     }
 
     /// Every viewer has seen enough; everything else is stopped, and ends well.
     fn end(self) {
-        self.viewers.into_iter().for_each(Running::ends);
-        self.cameras.into_iter().for_each(Running::stops);
+        for viewer in self.viewers {
+            viewer.ends();
+        }
+        self.cameras.into_iter().for_each(Launcher::stop);
         self.relay
             .expect("the README starts a relay")
             .running
-            .stops();
+            .stop();
 
         let listen = "listen = \"127.0.0.1:0\"";
         let known = self
@@ -226,12 +231,8 @@ impl<'a> Visit<'a> {
             .deployment("[relay]")
             .replace("[relay]\n", &format!("[relay]\n{listen}\n"));
         fs::write(self.folder.path().join("known.toml"), known).unwrap();
-        Running::start(
-            self.folder.path(),
-            "",
-            "target/release/launcher check --config known.toml",
-        )
-        .ends();
+        let check = "target/release/launcher check --config known.toml";
+        shell(self.folder.path(), "", check).ends();
     }
 }
 
@@ -251,103 +252,28 @@ fn edit(file: &Path, replacements: &[(&str, &str)]) {
     fs::write(file, text).unwrap();
 }
 
+/// Runs one command after `exports`; what it says goes to its log.
+fn shell(folder: &Path, exports: &str, command: &str) -> Launcher {
+    println!("$ {command}");
+    let mut shell = Command::new("bash");
+    shell
+        .arg("-ec")
+        .arg(format!("exec 1>&2; {exports}exec {command}"))
+        .current_dir(folder);
+    // What cargo told this test is not for the cargo that it runs, which would build anew.
+    shell.env_remove("OUT_DIR");
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_") && name != "CARGO_HOME" && name != "CARGO_TARGET_DIR" {
+            shell.env_remove(&*name);
+        }
+    }
+    Launcher::run(&mut shell)
+}
+
 /// The relay, with the ports that it has here.
 struct Relay {
-    running: Running,
+    running: Launcher,
     camera_port: u16,
     rtsp_port: u16,
-}
-
-/// A command on its way. What it says is shown, too, for when the test fails.
-struct Running {
-    command: String,
-    child: Child,
-    output: Receiver<String>,
-}
-
-impl Running {
-    fn start(folder: &Path, exports: &str, command: &str) -> Self {
-        println!("$ {command}");
-        let mut shell = Command::new("bash");
-        shell
-            .arg("-ec")
-            .arg(format!("exec 2>&1; {exports}exec {command}"))
-            .current_dir(folder)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
-        // What cargo told this test is not for the cargo that it runs, which would build anew.
-        shell.env_remove("OUT_DIR");
-        for (name, _) in std::env::vars_os() {
-            let name = name.to_string_lossy();
-            if name.starts_with("CARGO_") && name != "CARGO_HOME" && name != "CARGO_TARGET_DIR" {
-                shell.env_remove(&*name);
-            }
-        }
-        let mut child = shell.spawn().expect("bash runs");
-        let stdout = child.stdout.take().expect("a pipe");
-        let (line, output) = channel();
-        thread::spawn(move || {
-            for text in BufReader::new(stdout).lines().map_while(Result::ok) {
-                println!("{text}");
-                let _ = line.send(text);
-            }
-        });
-        Self {
-            command: command.to_owned(),
-            child,
-            output,
-        }
-    }
-
-    /// Waits for a line that has `text`.
-    fn says(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + DEADLINE;
-        while let Some(line) = self.next_line(deadline) {
-            if line.contains(text) {
-                return line;
-            }
-        }
-        panic!("this did not say '{text}': {}", self.command);
-    }
-
-    /// Waits until it ends, which it must do by itself and well.
-    fn ends(mut self) {
-        let deadline = Instant::now() + DEADLINE;
-        while self.next_line(deadline).is_some() {}
-        let status = self.child.wait().expect("a status");
-        assert!(status.success(), "{status} of: {}", self.command);
-    }
-
-    /// Presses Ctrl-C, after which it must end well.
-    fn stops(mut self) {
-        let status = self.child.try_wait().expect("a status");
-        assert_eq!(status, None, "this ended before its time: {}", self.command);
-        let pid = self.child.id().to_string();
-        let kill = Command::new("kill").args(["-INT", &pid]).status();
-        assert!(kill.expect("kill runs").success());
-        self.ends();
-    }
-
-    /// The next line that it says; `None` when it has ended.
-    fn next_line(&mut self, deadline: Instant) -> Option<String> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match self.output.recv_timeout(left) {
-            // Other tests run the launcher at this very moment.
-            Ok(line) if line.contains("Compiling launcher ") => panic!(
-                "this builds another launcher than the tests have: {}; \
-                 do dev-dependencies turn on features of its dependencies?",
-                self.command
-            ),
-            Ok(line) => Some(line),
-            Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => panic!("this takes too long: {}", self.command),
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -8,9 +8,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 /// What a line may take to come; only ever reached when a test fails.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A running launcher; killed when it is dropped.
+/// A running launcher, or another program; killed when it is dropped.
 pub struct Launcher {
     child: Child,
     log: Lines,
@@ -33,13 +33,18 @@ impl Launcher {
         let mut launcher = Command::new(env!("CARGO_BIN_EXE_launcher"));
         launcher.args([command, "--config"]).arg(config);
         prepare(&mut launcher);
-        let mut child = launcher
+        Self::run(&mut launcher)
+    }
+
+    /// Any command; its standard error is its log.
+    pub fn run(command: &mut Command) -> Self {
+        let mut child = command
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .expect("the launcher starts");
+            .expect("it starts");
         Self {
             log: lines(child.stderr.take().expect("piped")),
             child,
@@ -79,6 +84,12 @@ impl Launcher {
         let said = self.log.seen.join("\n");
         assert_eq!(ended, Some(code), "{said}");
         said
+    }
+
+    /// What it says, when it must end by itself and well.
+    #[track_caller]
+    pub fn ends(self) -> String {
+        self.fails(0)
     }
 
     /// Its exit code, once it ended.
@@ -130,12 +141,14 @@ impl Lines {
     }
 }
 
-/// Reads a pipe in a thread of its own, so that nobody who writes to it waits.
+/// Reads a pipe in a thread of its own, so that nobody who writes to it waits. The lines are
+/// printed, too, for when a test fails for want of what another program should have done.
 pub fn lines(pipe: impl Read + Send + 'static) -> Lines {
     let (sender, lines) = channel();
     std::thread::spawn(move || {
         let lines = BufReader::new(pipe).lines().map_while(Result::ok);
         for line in lines {
+            println!("{line}");
             if sender.send(line).is_err() {
                 return;
             }
