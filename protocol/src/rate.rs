@@ -1,7 +1,8 @@
 //! The sender's bitrate: what the path carries without its queues growing.
 //!
-//! Queue delay is the smallest one-way delay of the last [`STANDING`] less the smallest of the
-//! last [`BASE_SECONDS`]: a frame's own burst does not count, a queue that stands does. Loss
+//! Queue delay is the smallest one-way delay of the last [`STANDING`], and of three reports at
+//! least, less the smallest of the last [`BASE_SECONDS`]: a frame's own burst or a receiver that
+//! was held up once does not count, a queue that stands does. Loss
 //! without delay is the link's and is answered by repair, not by rate.
 
 use std::collections::VecDeque;
@@ -14,6 +15,8 @@ use crate::wire::feedback::Feedback;
 const MAX_SENT: usize = 4096;
 /// A queue that never empties for this long stands.
 const STANDING: Duration = Duration::from_millis(120);
+/// Reports that must agree that a queue stands.
+const STANDING_REPORTS: usize = 3;
 /// Seconds over which the fastest path is remembered.
 const BASE_SECONDS: usize = 10;
 /// The delivered rate is measured over this.
@@ -45,7 +48,7 @@ pub(crate) struct Rate {
     /// Bits per second; `None` until congestion is first met.
     target: Option<f64>,
     sent: VecDeque<(u64, Time)>,
-    /// One-way delays (of unknown offset) lately, microseconds.
+    /// Smallest one-way delay (of unknown offset) of each report lately, microseconds.
     recent: VecDeque<(Time, i64)>,
     /// Smallest of each second.
     base: VecDeque<(Time, i64)>,
@@ -95,7 +98,9 @@ impl Rate {
         let smallest =
             |delays: &VecDeque<(Time, i64)>| delays.iter().map(|(_, delay)| *delay).min();
         match (smallest(&self.recent), smallest(&self.base)) {
-            (Some(recent), Some(base)) => Duration::from_micros((recent - base).max(0) as u64),
+            (Some(recent), Some(base)) if self.recent.len() >= STANDING_REPORTS => {
+                Duration::from_micros((recent - base).max(0) as u64)
+            }
             _ => Duration::ZERO,
         }
     }
@@ -165,7 +170,10 @@ impl Rate {
             let reference = self.base.front().map_or(0, |(_, delay)| *delay);
             let raw = sample.arrival.wrapping_sub(left);
             let delay = reference + i64::from(raw.wrapping_sub(reference as u32) as i32);
-            self.recent.push_back((now, delay));
+            match self.recent.back_mut() {
+                Some((at, smallest)) if *at == now => *smallest = delay.min(*smallest),
+                _ => self.recent.push_back((now, delay)),
+            }
             match self.base.back_mut() {
                 Some((at, smallest)) if now.since(*at) < Duration::from_secs(1) => {
                     *smallest = delay.min(*smallest);
@@ -173,10 +181,11 @@ impl Rate {
                 _ => self.base.push_back((now, delay)),
             }
         }
-        while self
-            .recent
-            .front()
-            .is_some_and(|(at, _)| now.since(*at) > STANDING)
+        while self.recent.len() > STANDING_REPORTS
+            && self
+                .recent
+                .front()
+                .is_some_and(|(at, _)| now.since(*at) > STANDING)
         {
             self.recent.pop_front();
         }
@@ -314,6 +323,33 @@ mod tests {
         for (target, queue) in &out[4..] {
             assert!((2.4e6..4.6e6).contains(target), "{out:?}");
             assert!(*queue < Duration::from_millis(150), "{out:?}");
+        }
+    }
+
+    #[test]
+    fn a_receiver_held_up_once_is_no_congestion() {
+        let mut rate = Rate::default();
+        for frame in 0..100u64 {
+            // Five small frames a second, one of which waits for 80 ms to be taken.
+            let sent = Time::from_nanos(1_000_000_000 + frame * 200_000_000);
+            rate.on_sent(sent, frame);
+            let held = if frame == 50 { 80_000 } else { 0 };
+            let arrival = sent.low_micros() + 500 + held;
+            let feedback = Feedback {
+                largest: frame,
+                packets: frame as u32 + 1,
+                bytes: frame as u32 * 9000,
+                samples: vec![Sample { back: 0, arrival }],
+                ..Feedback::default()
+            };
+            let now = sent + Duration::from_micros((1000 + held).into());
+            rate.on_feedback(
+                now,
+                &feedback,
+                Duration::from_millis(1),
+                Duration::from_millis(120),
+            );
+            assert_eq!(rate.target(), None, "frame {frame}");
         }
     }
 
