@@ -106,6 +106,8 @@ pub(crate) struct Reassembly {
     caps: VecDeque<(u64, u8, String)>,
     /// Where the stream ends, and when the frames before that are given up.
     end: Option<(u64, Time)>,
+    /// Capture time of the frame handed over last: the sender's nanoseconds and, mapped, ours.
+    last_capture: Option<(u64, Time)>,
     /// Capture time and number of the frame handed over last.
     last: Option<(u64, u64)>,
     /// Frames were lost since the last key frame.
@@ -151,6 +153,7 @@ impl Reassembly {
             generation: None,
             caps: VecDeque::new(),
             end: None,
+            last_capture: None,
             last: None,
             broken: false,
             wants_key: false,
@@ -503,6 +506,13 @@ impl Reassembly {
         self.counters.delivered += 1;
         // The header has the nanoseconds that the fragments' microseconds leave out.
         let nanos = Duration::from_nanos(header.capture % 1000);
+        let sent = capture * 1000 + header.capture % 1000;
+        let mut mapped = clock.map(capture) + nanos;
+        // The mapping moves by a little all the time: what did not go back there must not here.
+        if let Some((_, last)) = self.last_capture.filter(|(last, _)| *last <= sent) {
+            mapped = mapped.max(last);
+        }
+        self.last_capture = Some((sent, mapped));
         let known = |value: u64| (value != 0).then_some(value);
         out(Output::Frame(ReceivedFrame {
             stream: self.stream,
@@ -510,7 +520,7 @@ impl Reassembly {
             caps_generation: header.caps_generation,
             frame: Frame {
                 data,
-                capture: clock.map(capture) + nanos,
+                capture: mapped,
                 dts_offset: header.dts_offset,
                 duration: known(header.duration.into()).map(Duration::from_micros),
                 wall: known(header.wall),

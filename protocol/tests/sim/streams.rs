@@ -215,6 +215,37 @@ fn the_end_of_a_stream_comes_after_its_last_frame() {
 }
 
 #[test]
+fn capture_times_that_do_not_go_back_there_do_not_here() {
+    let (mut world, peer) = registered(
+        8,
+        Conditions {
+            jitter: ms(20),
+            ..Conditions::clean(ms(5))
+        },
+    );
+    for number in 0..300 {
+        // Two frames with one capture time, the second some time after the first.
+        let frame = world.frame(number, 5000);
+        for _ in 0..2 {
+            let now = world.now;
+            world
+                .host(CAMERA)
+                .send_frame(now, peer, 0, frame.clone())
+                .unwrap();
+            world.run(FRAME / 2);
+        }
+    }
+    world.run(ms(200));
+    let times: Vec<_> = world
+        .frames(RELAY)
+        .iter()
+        .map(|f| f.frame.capture)
+        .collect();
+    assert_eq!(times.len(), 600);
+    assert!(times.is_sorted());
+}
+
+#[test]
 fn a_stream_may_begin_again_after_its_end() {
     for seed in 0..10 {
         let path = Conditions {
