@@ -85,6 +85,13 @@ fn mac_key(relay: Option<PublicKey>) -> hmac::Key {
     hmac::Key::new(hmac::HMAC_SHA256, key.as_ref())
 }
 
+/// Appends both MACs to a HANDSHAKE_INIT, the second one empty.
+pub(crate) fn sign(relay: Option<PublicKey>, init: &mut Vec<u8>) {
+    let mac = hmac::sign(&mac_key(relay), init);
+    init.extend_from_slice(mac.as_ref());
+    init.extend_from_slice(&[0; MAC_LEN]);
+}
+
 fn established(
     state: &mut HandshakeState,
     cipher: Cipher,
@@ -135,9 +142,7 @@ impl Initiator {
         let (state, message) = state.expect("the parameters are fixed and keys have 32 bytes");
         let mut init = header.to_vec();
         init.extend_from_slice(&message);
-        let mac = hmac::sign(&mac_key(token.map(|t| t.relay)), &init);
-        init.extend_from_slice(mac.as_ref());
-        init.extend_from_slice(&[0; MAC_LEN]);
+        sign(token.map(|t| t.relay), &mut init);
         Self {
             state: Box::new(state),
             cipher,

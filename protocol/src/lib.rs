@@ -17,6 +17,9 @@ mod error;
 mod fec;
 mod fragment;
 mod frame;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handshake;
 mod keys;
 mod loss;
