@@ -145,8 +145,9 @@ pub enum Event {
     /// Caller that watches: the relay has no such camera now; the feed starts by
     /// itself when it comes.
     FeedEnded(Rejection),
-    /// Sender: the bitrate to stay below changed by a twentieth or more, in bits per second.
-    TargetBitrate(u64),
+    /// Sender: the bitrate to stay below, in bits per second, changed by a twentieth or more;
+    /// `None`: no limit is known.
+    TargetBitrate(Option<u64>),
     /// Sender: a key frame is needed, by the receiver or because frames had to be dropped.
     KeyframeRequested {
         /// Which stream, from 0.

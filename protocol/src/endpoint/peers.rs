@@ -56,7 +56,7 @@ pub(super) struct Peer {
     /// Stands in `ready`.
     pub(super) ready: bool,
     /// The target bitrate told last.
-    pub(super) told_bitrate: u64,
+    pub(super) told_bitrate: Option<u64>,
     /// Of earlier sessions.
     pub(super) past: Stats,
 }
@@ -85,7 +85,7 @@ impl Endpoint {
             session,
             scheduled: None,
             ready: false,
-            told_bitrate: 0,
+            told_bitrate: None,
             past: Stats::default(),
         };
         self.peers.insert(id, peer);

@@ -92,13 +92,15 @@ impl Endpoint {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
-        let target = peer
-            .session
-            .as_ref()
-            .and_then(|session| session.target_bitrate());
-        if let Some(target) = target
-            .filter(|target| target.abs_diff(peer.told_bitrate) * 20 >= peer.told_bitrate.max(1))
-        {
+        let Some(session) = &peer.session else {
+            return;
+        };
+        let target = session.target_bitrate();
+        let is_news = match (peer.told_bitrate, target) {
+            (Some(told), Some(target)) => target.abs_diff(told) * 20 >= told.max(1),
+            (told, target) => told != target,
+        };
+        if is_news {
             peer.told_bitrate = target;
             self.event(id, Event::TargetBitrate(target));
         }

@@ -48,7 +48,7 @@ fn follow(world: &mut World, peer: PeerId, encoder: &mut Encoder, seconds: u64) 
         for _ in 0..30 {
             for (_, told, event) in world.events.drain(..) {
                 if let (true, Event::TargetBitrate(target)) = (told == peer, event) {
-                    encoder.target = target;
+                    encoder.target = target.unwrap_or(u64::MAX);
                 }
             }
             let len = encoder.frame_len();

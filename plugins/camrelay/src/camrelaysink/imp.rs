@@ -13,6 +13,12 @@
  * Video and audio of one camera go through two elements with the same `host`, `port`,
  * `camera` and `key`, and another `stream` each; they share one session.
  *
+ * With `auto-bitrate` the nearest encoder before it makes no more than the network carries:
+ * jpegenc gets coarser and then slower, openh264enc, x264enc, vp8enc and the like get another
+ * bitrate; never finer, or more, than they were set up with. Pictures that come encoded, as
+ * from a webcam, are left out evenly where they do not fit. An encoder that others use too
+ * (before a tee) is left alone.
+ *
  * ## Example pipelines
  * |[
  * gst-launch-1.0 videotestsrc is-live=true ! jpegenc ! camrelaysink host=127.0.0.1 camera=x
@@ -34,6 +40,7 @@ use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 
+use super::encoder::{Limit, Steering, Thinning};
 use crate::clocks::Running;
 use crate::notices::{self, Notices, Noticing};
 use crate::port::{Direction, Notice, Publisher, SessionSettings, clock};
@@ -70,6 +77,11 @@ struct Settings {
     latency: u32,
     mtu: u16,
     stream: u16,
+    auto_bitrate: bool,
+    /// Bits per second; 0 is no bound.
+    min_bitrate: u32,
+    /// See `min_bitrate`.
+    max_bitrate: u32,
     /// What is wrong with the `uri` that was set.
     wrong_uri: Option<String>,
 }
@@ -84,6 +96,9 @@ impl Default for Settings {
             latency: DEFAULT_LATENCY,
             mtu: 0,
             stream: 0,
+            auto_bitrate: true,
+            min_bitrate: 0,
+            max_bitrate: 0,
             wrong_uri: None,
         }
     }
@@ -104,6 +119,13 @@ struct State {
     /// A key frame was asked for since the last frame.
     key_asked: bool,
     flushing: bool,
+    /// What the path carries, in bits per second, where a limit was met.
+    carried: Option<u64>,
+    /// The encoder that follows it.
+    steering: Option<Steering>,
+    /// Pictures that come encoded: their share that fits, and their size in bits, smoothed.
+    thinning: Thinning,
+    size: f64,
     /// Wakes whoever waits for the relay to have every frame.
     finishing: Option<SyncSender<()>>,
 }
@@ -115,6 +137,7 @@ pub(crate) struct CamRelaySink {
     settings: Mutex<Settings>,
     state: Mutex<State>,
     notices: Notices,
+    limit: Arc<Limit>,
 }
 
 #[glib::object_subclass]
@@ -184,6 +207,33 @@ impl ObjectImpl for CamRelaySink {
                     .default_value(0)
                     .mutable_ready()
                     .build(),
+                glib::ParamSpecBoolean::builder("auto-bitrate")
+                    .nick("Automatic bitrate")
+                    .blurb(
+                        "Have the nearest encoder upstream, never beyond what it was set up \
+                         with, make what the network carries",
+                    )
+                    .default_value(true)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecUInt::builder("min-bitrate")
+                    .nick("Least bitrate")
+                    .blurb("Bits per second that are sent even where the network carries less (0 = none)")
+                    .default_value(0)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecUInt::builder("max-bitrate")
+                    .nick("Most bitrate")
+                    .blurb("Bits per second that are sent at most (0 = no bound)")
+                    .default_value(0)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecUInt::builder("target-bitrate")
+                    .nick("Target bitrate")
+                    .blurb("Bits per second that frames should stay below (0 = no limit was met)")
+                    .default_value(0)
+                    .read_only()
+                    .build(),
                 glib::ParamSpecString::builder("uri")
                     .nick("URI")
                     .blurb("camrelay://HOST:PORT/CAMERA?latency=…&key=…&stream=…, instead of the other properties")
@@ -206,6 +256,11 @@ impl ObjectImpl for CamRelaySink {
             self.settings().wrong_uri = wrong.map(|error| error.message().into());
             return;
         }
+        if pspec.name() == "auto-bitrate" {
+            let auto = value.get().expect("type checked upstream");
+            self.settings().auto_bitrate = auto;
+            return self.steer();
+        }
         let mut settings = self.settings();
         let number = || value.get::<u32>().expect("type checked upstream");
         let string = || {
@@ -221,14 +276,19 @@ impl ObjectImpl for CamRelaySink {
             "latency" => settings.latency = number(),
             "mtu" => settings.mtu = mtu(number()),
             "stream" => settings.stream = number() as u16,
+            "min-bitrate" => settings.min_bitrate = number(),
+            "max-bitrate" => settings.max_bitrate = number(),
             other => unreachable!("there is no property {other}"),
         }
+        drop(settings);
+        self.limit();
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         if pspec.name() == "stats" {
             let publisher = self.state().publisher.clone();
-            let stats = publisher.map(|one| one.stats()).unwrap_or_default();
+            let mut stats = publisher.map(|one| one.stats()).unwrap_or_default();
+            stats.frames_dropped += self.limit.left_out();
             return stats::structure(&stats).to_value();
         }
         if pspec.name() == "uri" {
@@ -236,6 +296,13 @@ impl ObjectImpl for CamRelaySink {
         }
         let settings = self.settings();
         match pspec.name() {
+            "target-bitrate" => {
+                let limit = self.limit.get().unwrap_or(0);
+                u32::try_from(limit).unwrap_or(u32::MAX).to_value()
+            }
+            "auto-bitrate" => settings.auto_bitrate.to_value(),
+            "min-bitrate" => settings.min_bitrate.to_value(),
+            "max-bitrate" => settings.max_bitrate.to_value(),
             "host" => settings.host.to_value(),
             "port" => u32::from(settings.port).to_value(),
             "camera" => settings.camera.to_value(),
@@ -301,6 +368,7 @@ impl BaseSinkImpl for CamRelaySink {
             session: Some(session),
             ..State::default()
         };
+        self.limit();
         self.open()
     }
 
@@ -340,6 +408,7 @@ impl BaseSinkImpl for CamRelaySink {
         }
         let text = caps.to_string();
         self.state().caps = Some(text.clone());
+        self.steer();
         match self.running().map(|publisher| publisher.set_caps(&text)) {
             None | Some(Ok(()) | Err(Error::UnknownPeer)) => Ok(()),
             Some(Err(error)) => refused(&format!("Cannot send this to a relay: {error}")),
@@ -351,6 +420,10 @@ impl BaseSinkImpl for CamRelaySink {
             self.begin_anew()?;
         }
         if buffer.size() == 0 {
+            return Ok(gst::FlowSuccess::Ok);
+        }
+        if !self.admits(buffer) {
+            self.limit.leave_out();
             return Ok(gst::FlowSuccess::Ok);
         }
         let frame = self.frame(buffer)?;
@@ -459,6 +532,10 @@ impl Noticing for CamRelaySink {
             Notice::NoAddress(words) => self.warn(&format!("its address is not found: {words}")),
             Notice::Failed(reason) => self.fail(&reason),
             Notice::KeyframeRequested => self.ask_for_key_frame(),
+            Notice::TargetBitrate(carried) => {
+                self.state().carried = carried;
+                self.limit();
+            }
             Notice::Port(_) => {}
         }
     }
@@ -491,6 +568,59 @@ impl CamRelaySink {
             latency: Duration::from_millis(settings.latency.into()),
             mtu: settings.mtu,
         })
+    }
+
+    /// Works out what the frames may take, and tells if that changed.
+    fn limit(&self) {
+        let carried = self.state().carried;
+        let settings = self.settings();
+        let (least, most) = (settings.min_bitrate, settings.max_bitrate);
+        drop(settings);
+        let carried = carried.map(|carried| carried.max(least.into()));
+        let most = Some(u64::from(most)).filter(|most| *most > 0);
+        let limit = [carried, most].into_iter().flatten().min();
+        if self.limit.get() != limit {
+            self.limit.set(limit);
+            self.obj().notify("target-bitrate");
+        }
+    }
+
+    /// Steers the encoder upstream, or lets go of it.
+    fn steer(&self) {
+        let auto = self.settings().auto_bitrate;
+        let pad = self.obj().sink_pad().clone();
+        let old = self.state().steering.take();
+        let kept = old.filter(|steering| auto && steering.is_of(&pad));
+        let steering = match (kept, auto) {
+            (Some(kept), _) => Some(kept),
+            (None, true) => Steering::new(&pad, &self.limit),
+            (None, false) => None,
+        };
+        if let Some(steering) = &steering {
+            gst::debug!(CAT, imp = self, "{} follows the network", steering.name());
+        }
+        self.state().steering = steering;
+    }
+
+    /// Whether a frame fits. Of pictures that no encoder here makes smaller, some are left out.
+    fn admits(&self, buffer: &gst::Buffer) -> bool {
+        let auto = self.settings().auto_bitrate;
+        let mut state = self.state();
+        let is_picture = state
+            .caps
+            .as_ref()
+            .is_some_and(|caps| caps.starts_with("image/"));
+        if !auto || !is_picture || state.steering.is_some() {
+            return true;
+        }
+        state.thinning.observe(buffer.pts());
+        let bits = buffer.size() as f64 * 8.0;
+        state.size += (bits - state.size) / 8.0;
+        let Some(limit) = self.limit.get() else {
+            return true;
+        };
+        let share = limit as f64 * state.thinning.interval() / state.size;
+        state.thinning.admits(share)
     }
 
     /// Joins the session, or opens it.

@@ -3,6 +3,7 @@
 use gst::glib;
 use gst::prelude::*;
 
+mod encoder;
 mod imp;
 
 glib::wrapper! {

@@ -452,7 +452,8 @@ impl Noticing for CamRelaySrc {
             Notice::NoAddress(words) => self.warn(&format!("its address is not found: {words}")),
             Notice::Port(PortEvent::Caps { .. })
             | Notice::Failed(_)
-            | Notice::KeyframeRequested => {}
+            | Notice::KeyframeRequested
+            | Notice::TargetBitrate(_) => {}
         }
     }
 }

@@ -20,6 +20,8 @@ use super::{CAT, resolve};
 /// How long a session is down before that is told, and the next address of the relay's name
 /// is tried, or the name looked up again.
 const TRY_NEXT_AFTER: Duration = Duration::from_secs(3);
+/// What an element sends is measured over this.
+const RATE_OVER: Duration = Duration::from_secs(1);
 
 /// One session of a caller.
 pub(super) struct Caller {
@@ -63,6 +65,31 @@ struct Publishing {
     observer: Observer,
     caps: Option<String>,
     ended: bool,
+    sent: Sent,
+}
+
+/// Bits per second that an element sends.
+#[derive(Default)]
+struct Sent {
+    /// Bytes since then.
+    since: Time,
+    bytes: u64,
+    rate: f64,
+}
+
+impl Sent {
+    fn take(&mut self, now: Time, bytes: usize) {
+        let passed = now.since(self.since);
+        if passed >= RATE_OVER {
+            // After a pause the first bytes say nothing.
+            self.rate = match passed < RATE_OVER * 2 {
+                true => self.bytes as f64 * 8.0 / passed.as_secs_f64(),
+                false => 0.0,
+            };
+            (self.since, self.bytes) = (now, 0);
+        }
+        self.bytes += bytes as u64;
+    }
 }
 
 impl Caller {
@@ -145,6 +172,7 @@ impl Caller {
             observer,
             caps: None,
             ended: false,
+            sent: Sent::default(),
         };
         self.publishers.insert(stream, publishing);
         true
@@ -188,6 +216,9 @@ impl Caller {
         stream: u16,
         frame: Frame,
     ) -> Result<(), Error> {
+        if let Some(publishing) = self.publishers.get_mut(&stream) {
+            publishing.sent.take(now, frame.data.len());
+        }
         match self.peer() {
             Some(peer) => endpoint.send_frame(now, peer, stream, frame),
             None => {
@@ -311,6 +342,26 @@ impl Caller {
         self.addresses.next_at = None;
     }
 
+    /// Tells every element that sends what its part of the session's target is: what the others
+    /// leave, or its share of what all send where that is more.
+    fn share_out(&self, target: Option<u64>, out: &mut Vec<Delivery>) {
+        let all: f64 = self.publishers.values().map(|one| one.sent.rate).sum();
+        for publishing in self.publishers.values() {
+            let own = publishing.sent.rate;
+            let part = target.map(|target| {
+                let target = target as f64;
+                let share = if all > 0.0 {
+                    target * own / all
+                } else {
+                    target
+                };
+                share.max(target - (all - own)) as u64
+            });
+            let notice = Notice::TargetBitrate(part);
+            out.push(Delivery::Notice(publishing.observer.clone(), notice));
+        }
+    }
+
     /// Tells every element that the session is over for good.
     fn failed(&mut self, reason: Rejection, out: &mut Vec<Delivery>) {
         for publishing in self.publishers.values() {
@@ -418,6 +469,7 @@ impl Side for Caller {
                     out.push(Delivery::Notice(observer, Notice::KeyframeRequested));
                 }
             }
+            Event::TargetBitrate(target) => self.share_out(target, out),
             // The rest is for listeners.
             _ => {}
         }

@@ -24,6 +24,8 @@ pub(crate) enum Notice {
     Failed(Rejection),
     /// A receiver needs a key frame.
     KeyframeRequested,
+    /// Bits per second that an element's frames should stay below, where there is a limit.
+    TargetBitrate(Option<u64>),
 }
 
 /// Takes notices on the port's thread: must neither block nor call back into the port.
