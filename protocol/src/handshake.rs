@@ -4,19 +4,20 @@
 //! `HANDSHAKE_INIT`: outer header, Noise message 1, MAC under the relay's public key, cookie MAC.
 //! `HANDSHAKE_RESP`: outer header, Noise message 2, its payload the responder's session index.
 
-use ring::{digest, hmac};
 use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
 use snow::resolvers::{CryptoResolver, DefaultResolver};
 use snow::types::{Cipher as SnowCipher, Dh, Hash};
 use snow::{Builder, HandshakeState};
 
+use crate::cookie::{Init, MacKeys};
 use crate::crypto::{Cipher, Keys};
-use crate::wire::header::{HEADER_LEN, Header, Kind, MAC_LEN};
-use crate::{CameraToken, PrivateKey, PublicKey, Random};
+use crate::wire::header::{HEADER_LEN, Header, Kind, SUITE_KEYED};
+use crate::{CameraToken, Code, PrivateKey, PublicKey, Random};
 
 const MAX_NOISE_MESSAGE: usize = 256;
 const SUITE_CHACHA: u8 = 1;
-const SUITE_KEYED: u8 = 2;
+/// Stands in for the pre-shared key of a caller that is not known, in a refusal.
+const NO_PSK: [u8; 32] = [0; 32];
 
 /// What both sides know once the handshake is over.
 pub(crate) struct Established {
@@ -77,21 +78,6 @@ fn builder<'a>(suite: u8, random: &mut dyn Random) -> Option<Builder<'a>> {
     Some(Builder::with_resolver(params, Box::new(Resolver(drawn))))
 }
 
-/// The key of the first MAC: who does not know the relay's public key hears nothing from it.
-fn mac_key(relay: Option<PublicKey>) -> hmac::Key {
-    let mut input = b"camrelay 1 mac".to_vec();
-    input.extend_from_slice(&relay.map_or([0; 32], |key| key.0));
-    let key = digest::digest(&digest::SHA256, &input);
-    hmac::Key::new(hmac::HMAC_SHA256, key.as_ref())
-}
-
-/// Appends both MACs to a HANDSHAKE_INIT, the second one empty.
-pub(crate) fn sign(relay: Option<PublicKey>, init: &mut Vec<u8>) {
-    let mac = hmac::sign(&mac_key(relay), init);
-    init.extend_from_slice(mac.as_ref());
-    init.extend_from_slice(&[0; MAC_LEN]);
-}
-
 fn established(
     state: &mut HandshakeState,
     cipher: Cipher,
@@ -115,8 +101,17 @@ fn established(
 pub(crate) struct Initiator {
     state: Box<HandshakeState>,
     cipher: Cipher,
+    macs: MacKeys,
+    psk: Option<[u8; 32]>,
     pub(crate) index: u32,
     pub(crate) init: Vec<u8>,
+}
+
+/// How a handshake ended, said by who has the relay's key.
+pub(crate) enum Finished {
+    Established(Box<Established>),
+    /// The relay does not take the caller.
+    Refused(Code),
 }
 
 impl Initiator {
@@ -142,10 +137,13 @@ impl Initiator {
         let (state, message) = state.expect("the parameters are fixed and keys have 32 bytes");
         let mut init = header.to_vec();
         init.extend_from_slice(&message);
-        sign(token.map(|t| t.relay), &mut init);
+        let macs = MacKeys::new(token.map(|token| token.relay));
+        macs.sign(&mut init);
         Self {
             state: Box::new(state),
             cipher,
+            macs,
+            psk: token.map(CameraToken::psk),
             index,
             init,
         }
@@ -174,24 +172,52 @@ impl Initiator {
         Ok((state, message))
     }
 
-    /// Reads a HANDSHAKE_RESP; `None` where it is not an authentic answer.
-    pub(crate) fn finish(mut self, datagram: &[u8]) -> Result<Established, Self> {
-        let mut payload = [0; MAX_NOISE_MESSAGE];
+    /// Takes the cookie out of a COOKIE_REPLY; `false` where it is not one to this handshake.
+    pub(crate) fn take_cookie(&mut self, reply: &[u8]) -> bool {
+        self.macs.take_cookie(&mut self.init, reply)
+    }
+
+    /// Reads a HANDSHAKE_RESP; gives the handshake back where that is not authentic.
+    pub(crate) fn finish(mut self, datagram: &[u8]) -> Result<Finished, Box<Self>> {
         let Some(message) = datagram.get(HEADER_LEN..) else {
-            return Err(self);
+            return Err(Box::new(self));
         };
+        let mut payload = [0; MAX_NOISE_MESSAGE];
         // snow leaves its state as it was when a message does not authenticate.
-        let remote = match self.state.read_message(message, &mut payload) {
-            Ok(4) => u32::from_be_bytes([payload[0], payload[1], payload[2], payload[3]]),
-            _ => return Err(self),
+        if let Ok(len) = self.state.read_message(message, &mut payload) {
+            let Some(index) = payload[..len].first_chunk() else {
+                return Err(Box::new(self));
+            };
+            let remote = u32::from_be_bytes(*index);
+            let (cipher, index) = (self.cipher, self.index);
+            let established = established(&mut self.state, cipher, true, index, remote);
+            return Ok(Finished::Established(Box::new(established)));
+        }
+        self.read_refusal(message)
+    }
+
+    /// A relay that does not know the caller has no pre-shared key to answer with but zeros.
+    fn read_refusal(mut self, message: &[u8]) -> Result<Finished, Box<Self>> {
+        let Some(psk) = self.psk else {
+            return Err(Box::new(self));
         };
-        Ok(established(
-            &mut self.state,
-            self.cipher,
-            true,
-            self.index,
-            remote,
-        ))
+        let mut payload = [0; MAX_NOISE_MESSAGE];
+        let read = self
+            .state
+            .set_psk(2, &NO_PSK)
+            .and_then(|()| self.state.read_message(message, &mut payload));
+        let code = match read {
+            Ok(2) => Code::from_u16(u16::from_be_bytes([payload[0], payload[1]])),
+            _ => None,
+        };
+        match code {
+            Some(code) => Ok(Finished::Refused(code)),
+            None => {
+                // Its length is right: it was taken before.
+                let _ = self.state.set_psk(2, &psk);
+                Err(Box::new(self))
+            }
+        }
     }
 }
 
@@ -211,33 +237,25 @@ pub(crate) struct Responder {
 }
 
 impl Responder {
-    /// Reads a HANDSHAKE_INIT. `None` calls for silence: not ours, forged or malformed.
+    /// Reads a HANDSHAKE_INIT. `None` calls for silence: not ours or malformed.
     pub(crate) fn read(
-        datagram: &[u8],
+        init: &Init<'_>,
         identity: Option<&PrivateKey>,
         random: &mut dyn Random,
     ) -> Option<Self> {
-        let header = Header::decode(datagram)?;
-        let keyed = header.suite & SUITE_KEYED != 0;
+        let header = Header::decode(init.head)?;
+        let keyed = header.is_keyed();
         let identity = match keyed {
             true => Some(identity?),
             false => None,
         };
-        let (rest, _cookie_mac) =
-            datagram.split_at_checked(datagram.len().checked_sub(MAC_LEN)?)?;
-        let (signed, mac) = rest.split_at_checked(rest.len().checked_sub(MAC_LEN)?)?;
-        hmac::verify(&mac_key(identity.map(PrivateKey::public)), signed, mac).ok()?;
-
-        let first: &[u8; HEADER_LEN] = signed.first_chunk()?;
-        let mut builder = builder(header.suite, random)?.prologue(first).ok()?;
+        let mut builder = builder(header.suite, random)?.prologue(init.head).ok()?;
         if let Some(identity) = identity {
             builder = builder.local_private_key(&identity.0).ok()?;
         }
         let mut state = builder.build_responder().ok()?;
         let mut payload = [0; MAX_NOISE_MESSAGE];
-        state
-            .read_message(signed.get(HEADER_LEN..)?, &mut payload)
-            .ok()?;
+        state.read_message(init.noise, &mut payload).ok()?;
         let caller = match (keyed, state.get_remote_static()) {
             (true, Some(key)) => Caller::Keyed(PublicKey(key.try_into().ok()?)),
             (false, _) => Caller::Anonymous,
@@ -261,22 +279,7 @@ impl Responder {
         psk: Option<&[u8; 32]>,
         index: u32,
     ) -> Option<(Vec<u8>, Established)> {
-        if let Some(psk) = psk {
-            self.state.set_psk(2, psk).ok()?;
-        }
-        let mut message = [0; MAX_NOISE_MESSAGE];
-        let len = self
-            .state
-            .write_message(&index.to_be_bytes(), &mut message)
-            .ok()?;
-        let header = Header {
-            kind: Kind::HandshakeResp,
-            suite: 0,
-            index: self.remote_index,
-            packet_number: 0,
-        };
-        let mut response = header.encode().to_vec();
-        response.extend_from_slice(&message[..len]);
+        let response = self.respond(psk, &index.to_be_bytes())?;
         let established = established(
             &mut self.state,
             self.cipher,
@@ -286,11 +289,34 @@ impl Responder {
         );
         Some((response, established))
     }
+
+    /// Writes a HANDSHAKE_RESP that refuses a caller whose key is not known.
+    pub(crate) fn refuse(mut self, code: Code) -> Option<Vec<u8>> {
+        self.respond(Some(&NO_PSK), &(code as u16).to_be_bytes())
+    }
+
+    fn respond(&mut self, psk: Option<&[u8; 32]>, payload: &[u8]) -> Option<Vec<u8>> {
+        if let Some(psk) = psk {
+            self.state.set_psk(2, psk).ok()?;
+        }
+        let mut message = [0; MAX_NOISE_MESSAGE];
+        let len = self.state.write_message(payload, &mut message).ok()?;
+        let header = Header {
+            kind: Kind::HandshakeResp,
+            suite: 0,
+            index: self.remote_index,
+            packet_number: 0,
+        };
+        let mut response = header.encode().to_vec();
+        response.extend_from_slice(&message[..len]);
+        Some(response)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::header::MAC_LEN;
 
     struct Seeded(u8);
     impl Random for Seeded {
@@ -308,7 +334,7 @@ mod tests {
         psk: Option<&[u8; 32]>,
     ) -> Option<(Established, Established)> {
         let initiator = Initiator::new(token, 11, &mut Seeded(1));
-        let responder = Responder::read(&initiator.init, relay, &mut Seeded(2))?;
+        let responder = read(&initiator.init, relay)?;
         assert_eq!(responder.caller == Caller::Anonymous, token.is_none());
         let init_len = initiator.init.len();
         let (response, there) = responder.answer(psk, 22)?;
@@ -316,7 +342,18 @@ mod tests {
             response.len() <= init_len,
             "no answer larger than the question"
         );
-        Some((initiator.finish(&response).ok()?, there))
+        match initiator.finish(&response).ok()? {
+            Finished::Established(here) => Some((*here, there)),
+            Finished::Refused(_) => None,
+        }
+    }
+
+    fn read(init: &[u8], relay: Option<&PrivateKey>) -> Option<Responder> {
+        let public = Header::decode(init)?
+            .is_keyed()
+            .then(|| relay.map(PrivateKey::public));
+        let macs = MacKeys::new(public.flatten());
+        Responder::read(&macs.read(init)?, relay, &mut Seeded(2))
     }
 
     fn talk(a: &Established, b: &Established) {
@@ -353,26 +390,46 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_is_the_relays_own_word() {
+        let relay = PrivateKey::from_random([3; 32]);
+        let token = CameraToken::new(relay.public(), [4; 32]);
+        let initiator = Initiator::new(Some(&token), 11, &mut Seeded(1));
+        let responder = read(&initiator.init, Some(&relay)).unwrap();
+        let refusal = responder.refuse(Code::UnknownKey).unwrap();
+        assert!(refusal.len() <= initiator.init.len());
+        let mut forged = refusal.clone();
+        *forged.last_mut().unwrap() ^= 1;
+        let initiator = *initiator.finish(&forged).err().expect("it is forged");
+        let said = initiator.finish(&refusal);
+        assert!(matches!(said, Ok(Finished::Refused(Code::UnknownKey))));
+
+        // A forged one first does not keep the true answer out.
+        let initiator = Initiator::new(Some(&token), 11, &mut Seeded(1));
+        let responder = read(&initiator.init, Some(&relay)).unwrap();
+        let (answer, _) = responder.answer(Some(&token.psk()), 22).unwrap();
+        let initiator = *initiator.finish(&forged).err().expect("it is forged");
+        let said = initiator.finish(&answer);
+        assert!(matches!(said, Ok(Finished::Established(_))));
+    }
+
+    #[test]
     fn changed_messages_are_refused() {
         let initiator = Initiator::new(None, 11, &mut Seeded(1));
         for at in 0..initiator.init.len() - MAC_LEN {
             let mut changed = initiator.init.clone();
             changed[at] ^= 1;
-            assert!(
-                Responder::read(&changed, None, &mut Seeded(2)).is_none(),
-                "byte {at}"
-            );
+            assert!(read(&changed, None).is_none(), "byte {at}");
         }
         for cut in 0..initiator.init.len() - 1 {
-            assert!(Responder::read(&initiator.init[..cut], None, &mut Seeded(2)).is_none());
+            assert!(read(&initiator.init[..cut], None).is_none());
         }
-        let responder = Responder::read(&initiator.init, None, &mut Seeded(2)).unwrap();
+        let responder = read(&initiator.init, None).unwrap();
         let (response, _) = responder.answer(None, 22).unwrap();
         let mut initiator = initiator;
         for at in HEADER_LEN..response.len() {
             let mut changed = response.clone();
             changed[at] ^= 1;
-            initiator = initiator.finish(&changed).err().expect("refused");
+            initiator = *initiator.finish(&changed).err().expect("refused");
         }
         assert!(initiator.finish(&response).is_ok());
     }

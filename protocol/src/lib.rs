@@ -11,6 +11,7 @@ mod access;
 mod assembly;
 mod clock;
 mod control;
+mod cookie;
 mod crypto;
 mod endpoint;
 mod error;
@@ -36,7 +37,7 @@ mod vectors;
 mod wire;
 
 pub use access::{Accept, Access, check_name as check_camera_name};
-pub use endpoint::{Config, Connect, Endpoint, Event, PeerId, Role, Transmit};
+pub use endpoint::{Admissions, Config, Connect, Endpoint, Event, PeerId, Role, Transmit};
 pub use error::{Code, Error, Rejection};
 pub use frame::{Frame, FrameFlags, GapReason, ReceivedFrame};
 pub use keys::{CameraToken, KeyError, KnownCamera, PrivateKey, PublicKey};

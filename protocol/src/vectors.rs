@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use crate::cookie::MacKeys;
 use crate::crypto::{Cipher, Keys};
 use crate::handshake::Initiator;
 use crate::wire::control::Message;
 use crate::wire::feedback::{Deficit, Feedback};
 use crate::wire::fragment::Fragment;
-use crate::wire::header::{Header, Kind};
+use crate::wire::header::{Header, Kind, MAC_LEN};
 use crate::wire::item::{Item, encode_feedback, encode_fragment_head};
 use crate::{CameraToken, PrivateKey, Random, fec};
 
@@ -51,10 +52,15 @@ fn made() -> BTreeMap<String, Vec<u8>> {
         "header",
         header(0xa1b2_c3d4, 0x1122_3344_5566).encode().to_vec(),
     );
-    add(
-        "handshake-init",
-        Initiator::with_cipher(None, Cipher::Aes256Gcm, 11, &mut Ones).init,
-    );
+    let mut initiator = Initiator::with_cipher(None, Cipher::Aes256Gcm, 11, &mut Ones);
+    add("handshake-init", initiator.init.clone());
+    let macs = MacKeys::new(None);
+    let init = macs.read(&initiator.init).expect("its own message");
+    let reply = macs.seal(&init, &[2; 16], [3; 12]);
+    assert!(initiator.take_cookie(&reply));
+    let proof = initiator.init.split_off(initiator.init.len() - MAC_LEN);
+    add("cookie-reply", reply);
+    add("mac-2", proof);
 
     let token = CameraToken::new(PrivateKey::from_random([7; 32]).public(), [9; 32]);
     add("key-public", token.private().public().0.to_vec());

@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::gate::Admission;
 use super::peers::{Listening, PROOF_TIMEOUT, Peer, RETRY_REFUSED, Side};
 use super::{Connect, Endpoint, Event, MAX_SESSIONS, PeerId, Role};
-use crate::handshake::{Caller, Established, Initiator, Responder};
+use crate::handshake::{Caller, Established, Finished, Initiator, Responder};
 use crate::session::Session;
 use crate::wire::control::Message;
 use crate::wire::header::{HEADER_LEN, Header, Kind};
@@ -15,6 +16,8 @@ use crate::{Code, Rejection, Time};
 const MAX_UNPROVED: usize = 512;
 /// Handshake answers and rejections waiting to leave, at most.
 const MAX_LOOSE: usize = 256;
+/// Of those, places that only answers to handshakes take.
+const ANSWERS_ONLY: usize = 64;
 /// Rejections sent a second, at most.
 const REJECTS_PER_SECOND: u32 = 200;
 /// Waiting time between two handshake messages: the first, and the most.
@@ -58,6 +61,7 @@ impl Endpoint {
         let (remote, init) = (calling.connect.remote, attempt.init.clone());
         let wait = (FIRST_RETRY * 2u32.saturating_pow(calling.attempts)).min(LAST_RETRY);
         calling.attempts = (calling.attempts + 1).min(8);
+        (calling.proved, calling.warned) = (false, false);
         calling.next_attempt = now + wait;
         self.indices.insert(index, id);
         self.send_loose(remote, init);
@@ -96,29 +100,67 @@ impl Endpoint {
         &mut self,
         now: Time,
         from: SocketAddr,
-        _header: Header,
+        header: Header,
         datagram: &[u8],
     ) {
         let Some(access) = &self.config.access else {
             return;
         };
-        if self.unproved >= MAX_UNPROVED
-            || self.peers.len() >= MAX_SESSIONS
-            || self.loose.len() >= MAX_LOOSE
-        {
+        let keyed = header.is_keyed();
+        let macs = if keyed {
+            self.macs.1.as_ref()
+        } else {
+            Some(&self.macs.0)
+        };
+        let Some((macs, init)) = macs.and_then(|macs| Some((macs, macs.read(datagram)?))) else {
+            return;
+        };
+        if !keyed && !access.accept.allows(from.ip()) {
+            return self.reject(now, from, Code::SecurityRequired, datagram);
+        }
+        if self.loose.len() >= MAX_LOOSE {
+            self.admissions.refused += 1;
             return;
         }
-        let responder = Responder::read(datagram, self.config.identity.as_ref(), &mut *self.random);
+        match self.gate.admit(now, from, &init, &mut *self.random) {
+            Admission::Welcome => {}
+            Admission::Prove(cookie) if self.loose.len() + ANSWERS_ONLY < MAX_LOOSE => {
+                let mut nonce = [0; 12];
+                self.random.fill(&mut nonce);
+                let reply = macs.seal(&init, &cookie, nonce);
+                self.admissions.cookies += 1;
+                return self.send_loose(from, reply);
+            }
+            Admission::Prove(_) | Admission::Refused => {
+                self.admissions.refused += 1;
+                return;
+            }
+        }
+        let responder = Responder::read(&init, self.config.identity.as_ref(), &mut *self.random);
         let Some(responder) = responder else { return };
         let caller = responder.caller;
+        self.admissions.answered += 1;
         let psk = match caller {
-            Caller::Anonymous if access.accept.allows(from.ip()) => None,
-            Caller::Anonymous => return self.reject(now, from, Code::SecurityRequired, datagram),
+            Caller::Anonymous => None,
             Caller::Keyed(key) => match access.find(key) {
                 Some(known) => Some(known.psk),
-                None => return self.reject(now, from, Code::UnknownKey, datagram),
+                None => {
+                    let refusal = responder.refuse(Code::UnknownKey);
+                    return refusal
+                        .into_iter()
+                        .for_each(|refusal| self.send_loose(from, refusal));
+                }
             },
         };
+        // Who has the keys proves it within a round trip: the oldest of the others has had most.
+        if self.unproved.len() >= MAX_UNPROVED
+            && let Some(oldest) = self.unproved.first().copied()
+        {
+            self.remove(oldest, refusal(Code::TooMany));
+        }
+        if self.peers.len() >= MAX_SESSIONS {
+            return self.reject(now, from, Code::TooMany, datagram);
+        }
         let index = self.draw_index();
         let Some((response, established)) = responder.answer(psk.as_ref(), index) else {
             return;
@@ -139,7 +181,7 @@ impl Endpoint {
             role: None,
         });
         let id = self.add_peer(side, Some(session));
-        self.unproved += 1;
+        self.unproved.insert(id);
         self.indices.insert(index, id);
         self.send_loose(from, response);
         // Nothing is sent on a session before its caller has proved itself.
@@ -174,8 +216,36 @@ impl Endpoint {
             return;
         };
         match attempt.finish(datagram) {
-            Err(attempt) => calling.attempt = Some(attempt),
-            Ok(established) => self.established(now, id, from, established, first),
+            Err(attempt) => calling.attempt = Some(*attempt),
+            Ok(Finished::Established(established)) => {
+                self.established(now, id, from, *established, first)
+            }
+            Ok(Finished::Refused(code)) => {
+                self.indices.remove(&header.index);
+                self.lose_session(now, id, refusal(code), RETRY_FORBIDDEN);
+            }
+        }
+    }
+
+    /// Caller: repeats its handshake message with the cookie that it is sent, once for each
+    /// time that the message was due by itself.
+    pub(super) fn handle_cookie(&mut self, header: Header, datagram: &[u8]) {
+        let id = self.indices.get(&header.index);
+        let Some(Peer {
+            side: Side::Calling(calling),
+            ..
+        }) = id.and_then(|id| self.peers.get_mut(id))
+        else {
+            return;
+        };
+        let attempt = calling.attempt.as_mut();
+        if let Some(attempt) = attempt.filter(|attempt| attempt.index == header.index)
+            && !calling.proved
+            && attempt.take_cookie(datagram)
+        {
+            calling.proved = true;
+            let (remote, init) = (calling.connect.remote, attempt.init.clone());
+            self.send_loose(remote, init);
         }
     }
 
@@ -263,56 +333,64 @@ impl Endpoint {
             return;
         };
         // A hint, not proof: the echo shows that it comes from someone who sees our packets; it
-        // may hasten a handshake or delay one, and does not end a session.
+        // may hasten a handshake or delay one, and ends nothing.
         match echo.kind {
-            Kind::HandshakeInit => {
-                let Some(id) = self.indices.get(&echo.index).copied() else {
-                    return;
-                };
-                let Some(peer) = self.peers.get(&id) else {
-                    return;
-                };
-                let Side::Calling(calling) = &peer.side else {
-                    return;
-                };
-                let ours = calling.connect.remote == from
-                    && calling
-                        .attempt
-                        .as_ref()
-                        .is_some_and(|attempt| attempt.index == echo.index);
-                if ours && peer.session.is_none() {
-                    let retry = if code.is_transient() {
-                        RETRY_REFUSED
-                    } else {
-                        RETRY_FORBIDDEN
-                    };
-                    self.lose_session(now, id, refusal(code), retry);
-                }
-            }
-            Kind::Data => {
-                let found = self.peers.iter_mut().find_map(|(id, peer)| {
-                    match (&mut peer.side, &peer.session) {
-                        (Side::Calling(calling), Some(session))
-                            if session.remote == from && session.remote_index() == echo.index =>
-                        {
-                            Some((*id, calling, session.is_closing()))
-                        }
-                        _ => None,
+            Kind::HandshakeInit => self.handle_refusal(now, from, echo.index, code),
+            Kind::Data => self.handle_unknown(now, from, echo.index),
+            _ => {}
+        }
+    }
+
+    /// The relay may not want us: ask less often, but take its answer if there is one.
+    fn handle_refusal(&mut self, now: Time, from: SocketAddr, index: u32, code: Code) {
+        let Some(id) = self.indices.get(&index).copied() else {
+            return;
+        };
+        let Some(Peer {
+            side: Side::Calling(calling),
+            session: None,
+            ..
+        }) = self.peers.get_mut(&id)
+        else {
+            return;
+        };
+        let attempt = calling.attempt.as_ref();
+        let ours = attempt.is_some_and(|attempt| attempt.index == index);
+        if !ours || calling.connect.remote != from || std::mem::replace(&mut calling.warned, true) {
+            return;
+        }
+        let wait = match code.is_transient() {
+            true => RETRY_REFUSED,
+            false => RETRY_FORBIDDEN,
+        };
+        calling.next_attempt = now + wait;
+        self.event(id, Event::Refused(refusal(code)));
+        self.touch(now, id);
+    }
+
+    /// The relay may not know the session: begin another beside it.
+    fn handle_unknown(&mut self, now: Time, from: SocketAddr, index: u32) {
+        let found =
+            self.peers
+                .iter_mut()
+                .find_map(|(id, peer)| match (&mut peer.side, &peer.session) {
+                    (Side::Calling(calling), Some(session))
+                        if session.remote == from && session.remote_index() == index =>
+                    {
+                        Some((*id, calling, session))
                     }
+                    _ => None,
                 });
-                match found {
-                    Some((id, _, true)) => {
-                        self.remove(id, Rejection::new(Code::Done, "the relay is gone"))
-                    }
-                    Some((id, calling, false)) if calling.attempt.is_none() => {
-                        calling.next_attempt = now;
-                        calling.attempts = 0;
-                        calling.recall = true;
-                        self.call(now, id);
-                        self.touch(now, id);
-                    }
-                    _ => {}
-                }
+        match found {
+            Some((id, _, session)) if session.has_said_close() => {
+                self.remove(id, Rejection::new(Code::Done, "the relay is gone"));
+            }
+            Some((id, calling, session)) if calling.attempt.is_none() && !session.is_closing() => {
+                calling.next_attempt = now;
+                calling.attempts = 0;
+                calling.recall = true;
+                self.call(now, id);
+                self.touch(now, id);
             }
             _ => {}
         }

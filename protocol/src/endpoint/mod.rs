@@ -1,6 +1,7 @@
 //! The state machine of one UDP socket.
 
 mod cameras;
+mod gate;
 mod handshakes;
 mod peers;
 mod sessions;
@@ -9,8 +10,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use self::gate::Gate;
 use self::peers::{Listening, Peer, Side};
 use crate::access::check_name;
+use crate::cookie::MacKeys;
 use crate::wire::control::Message;
 use crate::wire::header::{Header, Kind};
 use crate::{
@@ -85,6 +88,9 @@ pub enum Event {
     Connected,
     /// Caller: the session is lost (or was refused for now); the endpoint goes on trying.
     Disconnected(Rejection),
+    /// Caller: a refusal that nobody signed, so that it may be forged; the endpoint goes on
+    /// trying, a little later.
+    Refused(Rejection),
     /// The session is over for good; the peer is gone.
     Closed(Rejection),
     /// Listener: a camera registered; its caps and frames follow.
@@ -163,6 +169,23 @@ pub struct Transmit {
     /// Bytes of each datagram in the buffer but the last, which may be shorter.
     pub segment_size: usize,
 }
+
+/// What a listening endpoint did about those who want to begin a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Admissions {
+    /// Handshakes answered.
+    pub answered: u64,
+    /// Callers asked to prove their address first.
+    pub cookies: u64,
+    /// Handshakes met with silence because there were too many.
+    pub refused: u64,
+    /// Sessions now, those included that are not proved yet.
+    pub sessions: usize,
+    /// Sessions now whose caller has not proved that it has the keys.
+    pub unproved: usize,
+}
+
 /// The state machine of one UDP socket: sessions with any number of peers.
 pub struct Endpoint {
     config: Config,
@@ -172,7 +195,12 @@ pub struct Endpoint {
     indices: HashMap<u32, PeerId>,
     cameras: HashMap<String, PeerId>,
     latencies: HashMap<String, Duration>,
-    unproved: usize,
+    /// Sessions whose caller has not proved that it has the keys, the oldest first.
+    unproved: BTreeSet<PeerId>,
+    gate: Gate,
+    /// Of callers without keys, and of those that know this relay's.
+    macs: (MacKeys, Option<MacKeys>),
+    admissions: Admissions,
     memory: usize,
     ready: VecDeque<PeerId>,
     timers: BTreeSet<(Time, PeerId)>,
@@ -184,7 +212,9 @@ pub struct Endpoint {
 impl Endpoint {
     /// An endpoint that draws its keys and session numbers from `random`.
     pub fn new(config: Config, random: Box<dyn Random>) -> Self {
+        let relay = config.identity.as_ref().map(PrivateKey::public);
         Self {
+            macs: (MacKeys::new(None), relay.map(|key| MacKeys::new(Some(key)))),
             config,
             random,
             peers: HashMap::new(),
@@ -192,7 +222,9 @@ impl Endpoint {
             indices: HashMap::new(),
             cameras: HashMap::new(),
             latencies: HashMap::new(),
-            unproved: 0,
+            unproved: BTreeSet::new(),
+            gate: Gate::new(),
+            admissions: Admissions::default(),
             memory: 0,
             ready: VecDeque::new(),
             timers: BTreeSet::new(),
@@ -251,6 +283,8 @@ impl Endpoint {
             connect,
             attempt: None,
             attempts: 0,
+            proved: false,
+            warned: false,
             next_attempt: now,
             recall: false,
             had_session: false,
@@ -416,7 +450,8 @@ impl Endpoint {
             Kind::HandshakeInit => self.handle_init(now, from, header, datagram),
             Kind::HandshakeResp => self.handle_response(now, from, header, datagram),
             Kind::Reject => self.handle_reject(now, from, header, datagram),
-            Kind::CookieReply | Kind::Versions => {}
+            Kind::CookieReply => self.handle_cookie(header, datagram),
+            Kind::Versions => {}
         }
     }
 
@@ -476,6 +511,15 @@ impl Endpoint {
     /// The next thing that happened.
     pub fn poll_event(&mut self) -> Option<(PeerId, Event)> {
         self.events.pop_front()
+    }
+
+    /// What a listening endpoint did about those who want to begin a session.
+    pub fn admissions(&self) -> Admissions {
+        Admissions {
+            sessions: self.peers.len(),
+            unproved: self.unproved.len(),
+            ..self.admissions
+        }
     }
 
     /// Counters of a peer.

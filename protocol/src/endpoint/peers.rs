@@ -25,6 +25,10 @@ pub(super) struct Calling {
     pub(super) connect: Connect,
     pub(super) attempt: Option<Initiator>,
     pub(super) attempts: u32,
+    /// A cookie was answered since the handshake message was last repeated.
+    pub(super) proved: bool,
+    /// A refusal was told since then.
+    pub(super) warned: bool,
     pub(super) next_attempt: Time,
     /// The relay does not know the session: a handshake is due although it is not silent.
     pub(super) recall: bool,
@@ -256,7 +260,7 @@ impl Endpoint {
                 }
             }
             Side::Listening(listening) if !listening.proved => {
-                self.unproved -= 1;
+                self.unproved.remove(&id);
                 return;
             }
             Side::Listening(listening) => {

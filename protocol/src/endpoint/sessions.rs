@@ -63,7 +63,7 @@ impl Endpoint {
         }) = self.peers.get_mut(&id)
             && !std::mem::replace(&mut listening.proved, true)
         {
-            self.unproved -= 1;
+            self.unproved.remove(&id);
         }
         self.revive(id);
         self.tell_bitrate(id);

@@ -43,7 +43,7 @@ impl<'a> Input<'a> {
 }
 
 /// Randomness that is the same in every run.
-struct Counting(u64);
+pub(crate) struct Counting(pub(crate) u64);
 
 impl crate::Random for Counting {
     fn fill(&mut self, out: &mut [u8]) {

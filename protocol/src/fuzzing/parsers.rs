@@ -4,15 +4,18 @@ use std::sync::LazyLock;
 
 use super::{Counting, Input};
 use crate::control::Control;
-use crate::handshake::{Initiator, Responder, sign};
+use crate::cookie::MacKeys;
+use crate::handshake::{Initiator, Responder};
 use crate::time::Time;
 use crate::wire::control::Message;
-use crate::wire::header::{Header, MAC_LEN};
+use crate::wire::header::{HEADER_LEN, Header, MAC_LEN};
 use crate::wire::item::{Item, Items};
 use crate::{CameraToken, KnownCamera, PrivateKey};
 
 static RELAY: LazyLock<PrivateKey> = LazyLock::new(|| PrivateKey::from_random([7; 32]));
 static TOKEN: LazyLock<CameraToken> = LazyLock::new(|| CameraToken::new(RELAY.public(), [9; 32]));
+static MACS: LazyLock<[MacKeys; 2]> =
+    LazyLock::new(|| [None, Some(RELAY.public())].map(MacKeys::new));
 
 /// Datagrams before a session: none makes a side panic, changed ones are refused, and no answer
 /// is larger than its question.
@@ -25,21 +28,26 @@ pub fn handshake(data: &[u8]) {
         if let Some(header) = Header::decode(raw) {
             assert_eq!(header.encode(), raw[..header.encode().len()]);
         }
-        let _ = Responder::read(raw, Some(&RELAY), &mut Counting(1));
-        let _ = Initiator::new(token, 11, &mut Counting(1)).finish(raw);
+        let mut initiator = Initiator::new(token, 11, &mut Counting(1));
+        assert!(!initiator.take_cookie(raw));
+        assert!(initiator.finish(raw).is_err());
         return;
     }
     let initiator = Initiator::new(token, 11, &mut Counting(1));
     let mut init = initiator.init[..initiator.init.len() - 2 * MAC_LEN].to_vec();
     if choice & 3 == 1 {
-        init = input.bytes(512).to_vec();
+        init.truncate(HEADER_LEN);
+        init.extend_from_slice(input.bytes(512));
     }
     let honest = init.clone();
     if choice & 3 == 2 {
         change(&mut init, &mut input);
     }
-    sign(token.map(|_| RELAY.public()), &mut init);
-    let Some(responder) = Responder::read(&init, Some(&RELAY), &mut Counting(2)) else {
+    let macs = &MACS[usize::from(token.is_some())];
+    macs.sign(&mut init);
+    let read = macs.read(&init).expect("it was signed");
+    assert!(!read.proves(&[1; 16]) && macs.seal(&read, &[1; 16], [2; 12]).len() < init.len());
+    let Some(responder) = Responder::read(&read, Some(&RELAY), &mut Counting(2)) else {
         assert!(init[..honest.len()] != honest || choice & 3 == 1);
         return;
     };

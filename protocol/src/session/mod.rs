@@ -170,6 +170,13 @@ impl Session {
         self.closing.is_some()
     }
 
+    /// Whether everything was said, CLOSE included, and only its acknowledgement is waited for.
+    pub(crate) fn has_said_close(&self) -> bool {
+        self.closing
+            .as_ref()
+            .is_some_and(|closing| closing.sent.is_some())
+    }
+
     /// Whether a session that is closing has ended, and why it was closed.
     pub(crate) fn is_over(&self, now: Time) -> Option<Rejection> {
         let closing = self.closing.as_ref()?;

@@ -9,6 +9,9 @@ pub(crate) const MAC_LEN: usize = 32;
 /// Packet numbers have 48 bits.
 pub(crate) const MAX_PACKET_NUMBER: u64 = (1 << 48) - 1;
 
+/// The bit of a cipher suite that says that both sides have keys.
+pub(crate) const SUITE_KEYED: u8 = 2;
+
 /// The version of the protocol, the high nibble of the first byte.
 pub(crate) const VERSION: u8 = 1;
 
@@ -45,6 +48,11 @@ impl Header {
         out[4..8].copy_from_slice(&self.index.to_be_bytes());
         out[8..12].copy_from_slice(&(number as u32).to_be_bytes());
         out
+    }
+
+    /// Whether a HANDSHAKE_INIT is one of a caller with a key.
+    pub(crate) fn is_keyed(self) -> bool {
+        self.suite & SUITE_KEYED != 0
     }
 
     /// `None` for what is no datagram of this version.

@@ -1,5 +1,6 @@
 //! Two endpoints, or more, on simulated paths in virtual time: exact and seeded.
 
+mod abuse;
 mod rate;
 mod repair;
 mod sessions;

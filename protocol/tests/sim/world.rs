@@ -1,7 +1,7 @@
 //! Endpoints with addresses, the paths between them, and virtual time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -28,6 +28,11 @@ pub fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
+/// Addresses of the network 10.128.0.0/9, where nobody is.
+pub fn is_nobody(address: SocketAddr) -> bool {
+    matches!(address.ip(), IpAddr::V4(ip) if ip.octets()[0] == 10 && ip.octets()[1] >= 128)
+}
+
 pub struct World {
     pub now: Time,
     pub rng: Rng,
@@ -41,6 +46,10 @@ pub struct World {
     pub datagrams: u64,
     /// Bytes that the camera at [`CAMERA`] sent.
     pub sent_by_camera: u64,
+    /// What the camera at [`CAMERA`] sent, where that is wanted.
+    pub tap: Option<Vec<Vec<u8>>>,
+    /// Bytes that went to addresses of [`is_nobody`].
+    pub sent_to_nobody: u64,
     /// When each frame was handed over at [`RELAY`], and when it was captured.
     pub arrivals: Vec<(Time, Time)>,
     pub latency: Duration,
@@ -60,6 +69,8 @@ impl World {
             events: Vec::new(),
             datagrams: 0,
             sent_by_camera: 0,
+            tap: None,
+            sent_to_nobody: 0,
             arrivals: Vec::new(),
             latency: LATENCY,
         }
@@ -153,12 +164,20 @@ impl World {
             while let Some(transmit) = endpoint.poll_transmit(self.now, 16, &mut buffer) {
                 for datagram in buffer.chunks(transmit.segment_size) {
                     self.datagrams += 1;
+                    if is_nobody(transmit.remote) {
+                        self.sent_to_nobody += datagram.len() as u64;
+                        continue;
+                    }
                     let seed = &mut self.rng;
                     let path = self.paths.entry((from, transmit.remote));
                     let path = path.or_insert_with(|| Path::new(self.path, seed.next()));
                     path.conditions = self.path;
                     if from == address(CAMERA) {
                         self.sent_by_camera += datagram.len() as u64;
+                        self.tap
+                            .as_mut()
+                            .into_iter()
+                            .for_each(|tap| tap.push(datagram.to_vec()));
                     }
                     for at in path.send(self.now.as_nanos(), datagram.len()) {
                         let at = Time::from_nanos(at);
@@ -181,11 +200,13 @@ impl World {
 
     /// Sends a datagram of anyone's making.
     pub fn inject(&mut self, from: &str, to: &str, datagram: Vec<u8>) {
+        self.inject_from(address(from), to, datagram);
+    }
+
+    pub fn inject_from(&mut self, from: SocketAddr, to: &str, datagram: Vec<u8>) {
         self.counter += 1;
-        self.flights.insert(
-            (self.now, self.counter),
-            (address(from), address(to), datagram),
-        );
+        let flight = (from, address(to), datagram);
+        self.flights.insert((self.now, self.counter), flight);
     }
 
     /// Lets `duration` pass.

@@ -435,6 +435,7 @@ impl Side for Caller {
                 self.tell(&Notice::Connected, out);
             }
             Event::Disconnected(reason) => self.disconnected(endpoint, now, peer, reason, out),
+            Event::Refused(reason) => self.tell(&Notice::Waiting(reason), out),
             Event::Closed(reason) => self.closed(reason, out),
             Event::Caps {
                 stream,
