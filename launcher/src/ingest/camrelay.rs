@@ -145,6 +145,7 @@ impl Cameras {
                 remote,
                 reason,
             } => {
+                self.feeds.refuse(&camera, remote, &reason.to_string());
                 let said = format!("camera {camera}: {remote} is refused: {reason}");
                 match self.refusals.judge(Instant::now()) {
                     Verdict::LeaveOut => tracing::debug!("{said}"),

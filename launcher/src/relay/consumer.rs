@@ -39,6 +39,8 @@ struct Queue {
     frames: VecDeque<Arc<Frame>>,
     bytes: usize,
     needs_key: bool,
+    /// Whether that is because it was full, rather than because it begins.
+    behind: bool,
     dropped: u64,
 }
 
@@ -63,7 +65,7 @@ impl Consumer {
         Some(frame)
     }
 
-    /// Frames that were dropped for this consumer since it came.
+    /// Frames that were dropped since this consumer came because it did not keep up.
     pub fn dropped(&self) -> u64 {
         self.lock().dropped
     }
@@ -71,7 +73,9 @@ impl Consumer {
     /// Passes over everything up to the next key frame, as at the start: what
     /// comes now does not continue what came before.
     pub(super) fn require_key(&self) {
-        self.lock().needs_key = true;
+        let mut queue = self.lock();
+        queue.needs_key = true;
+        queue.behind = false;
     }
 
     /// Puts a frame into the queue, or not. `wake` is the caller's to call.
@@ -79,12 +83,13 @@ impl Consumer {
         let mut queue = self.lock();
         let inter = frame.codec.is_inter();
         if inter && queue.needs_key && !frame.key {
-            queue.dropped += 1;
+            queue.dropped += u64::from(queue.behind);
             return Offered::NeedsKey;
         }
         if inter && self.is_full(&queue, frame) {
             if !frame.key {
                 queue.needs_key = true;
+                queue.behind = true;
                 queue.dropped += 1;
                 return Offered::NeedsKey;
             }
@@ -94,6 +99,7 @@ impl Consumer {
             queue.drop_oldest(1);
         }
         queue.needs_key = false;
+        queue.behind = false;
         queue.bytes += frame.buffer.size();
         queue.frames.push_back(frame.clone());
         Offered::Taken
@@ -140,17 +146,11 @@ mod tests {
     };
 
     fn frame(codec: Codec, key: bool, number: u64, size: usize) -> Arc<Frame> {
-        gst::init().expect("GStreamer starts");
         let captured = number * 100 * gst::ClockTime::MSECOND;
-        Arc::new(Frame {
-            buffer: gst::Buffer::with_size(size).expect("memory"),
-            caps: gst::Caps::new_empty_simple("test/caps"),
-            codec,
-            captured,
-            decoded: captured,
-            key,
-            jpeg: None,
-        })
+        let mut frame = Frame::for_test(codec, captured);
+        frame.buffer = gst::Buffer::with_size(size).expect("memory");
+        frame.key = key;
+        Arc::new(frame)
     }
 
     fn jpeg(number: u64, size: usize) -> Arc<Frame> {
@@ -199,6 +199,7 @@ mod tests {
     fn what_builds_on_a_dropped_frame_is_dropped() {
         let consumer = Consumer::new(LIMITS, || {});
         assert_eq!(consumer.offer(&h264(0, false)), Offered::NeedsKey);
+        assert_eq!(consumer.dropped(), 0, "it has only begun");
         for number in 1..4 {
             assert_eq!(consumer.offer(&h264(number, number == 1)), Offered::Taken);
         }

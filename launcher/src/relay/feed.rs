@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::feeds::{Event, Listeners};
+use super::state::State;
 use super::stream::Stream;
+
+/// How long a refusal is told about: longer than a camera that is refused waits
+/// before it tries again.
+pub(super) const REFUSAL: Duration = Duration::from_secs(120);
 
 /// Whether a camera is here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,8 +34,18 @@ pub enum Presence {
 pub struct Feed {
     name: Arc<str>,
     listeners: Arc<Listeners>,
-    presence: Mutex<Presence>,
+    health: Mutex<Health>,
     streams: Mutex<BTreeMap<u16, Arc<Stream>>>,
+}
+
+struct Health {
+    presence: Presence,
+    /// When that began, for people.
+    since: SystemTime,
+    /// When it was refused last since it left, and why.
+    refused: Option<(Instant, SystemTime, String)>,
+    /// What the listeners were told last.
+    told: Option<State>,
 }
 
 impl Feed {
@@ -38,8 +53,13 @@ impl Feed {
         Self {
             name: name.into(),
             listeners,
-            presence: Mutex::new(Presence::Here {
-                since: Instant::now(),
+            health: Mutex::new(Health {
+                presence: Presence::Here {
+                    since: Instant::now(),
+                },
+                since: SystemTime::now(),
+                refused: None,
+                told: None,
             }),
             streams: Mutex::default(),
         }
@@ -52,7 +72,54 @@ impl Feed {
 
     /// Whether the camera is here.
     pub fn presence(&self) -> Presence {
-        self.lock_presence().clone()
+        self.lock_health().presence.clone()
+    }
+
+    /// How the camera is doing, now.
+    pub fn state(&self) -> State {
+        let now = Instant::now();
+        let (presence, since, refused) = {
+            let health = self.lock_health();
+            let refused = health.refused.clone();
+            (health.presence.clone(), health.since, refused)
+        };
+        let came = match presence {
+            Presence::Here { since } => since,
+            Presence::Gone { .. } => {
+                return match refused.filter(|(at, ..)| now.duration_since(*at) < REFUSAL) {
+                    Some((_, since, why)) => State::Refused { since, why },
+                    None => State::Gone { since },
+                };
+            }
+        };
+        let (sound, pictures): (Vec<_>, Vec<_>) = self
+            .streams()
+            .into_iter()
+            .map(|(_, stream)| stream)
+            .filter(|stream| stream.last_arrival().is_some())
+            .partition(|stream| stream.codec().is_some_and(|(codec, _)| codec.is_audio()));
+        let streams = if pictures.is_empty() { sound } else { pictures };
+        if streams.iter().any(|stream| stream.is_fresh(now)) {
+            return State::Live;
+        }
+        let last = streams.iter().filter_map(|stream| stream.last_arrival());
+        match last.max_by_key(|(at, _)| *at) {
+            Some((at, since)) if at >= came => State::Stale { since },
+            _ => State::Waiting { since },
+        }
+    }
+
+    /// Tells the listeners where the state is another one than they know; that one.
+    pub(super) fn look(self: &Arc<Self>) -> Option<State> {
+        let state = self.state();
+        let mut health = self.lock_health();
+        if health.told.as_ref() == Some(&state) {
+            return None;
+        }
+        health.told = Some(state.clone());
+        drop(health);
+        self.tell(&Event::StateChanged(self.clone()));
+        Some(state)
     }
 
     /// The streams by number.
@@ -79,9 +146,9 @@ impl Feed {
 
     /// The camera came, for the first time or again.
     pub fn joined(&self) {
-        *self.lock_presence() = Presence::Here {
+        self.enter(Presence::Here {
             since: Instant::now(),
-        };
+        });
         for (_, stream) in self.streams() {
             stream.restart();
         }
@@ -89,17 +156,30 @@ impl Feed {
 
     /// The camera left.
     pub fn left(&self) {
-        *self.lock_presence() = Presence::Gone {
+        self.enter(Presence::Gone {
             since: Instant::now(),
-        };
+        });
+    }
+
+    /// The camera, or somebody by its name, was not let in. That says something about
+    /// the camera only while it is not here.
+    pub(super) fn refused(&self, why: &str) {
+        self.lock_health().refused = Some((Instant::now(), SystemTime::now(), why.to_owned()));
+    }
+
+    fn enter(&self, presence: Presence) {
+        let mut health = self.lock_health();
+        health.presence = presence;
+        health.since = SystemTime::now();
+        health.refused = None;
     }
 
     pub(super) fn tell(&self, event: &Event) {
         self.listeners.tell(event);
     }
 
-    fn lock_presence(&self) -> MutexGuard<'_, Presence> {
-        self.presence.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_streams(&self) -> MutexGuard<'_, BTreeMap<u16, Arc<Stream>>> {

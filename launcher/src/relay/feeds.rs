@@ -1,13 +1,17 @@
 //! Every camera that the relay knows.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
 
-use super::feed::{Feed, Presence};
+use super::feed::{Feed, Presence, REFUSAL};
 use super::stream::Stream;
 
 /// Cameras that one relay takes; those that left count while they are remembered.
 pub const MAX_CAMERAS: usize = 1024;
+/// Names that were refused and are no cameras, of which the last are remembered.
+pub const MAX_REFUSED: usize = 64;
 
 /// What happens to feeds, for the ways out.
 pub enum Event {
@@ -16,6 +20,9 @@ pub enum Event {
     /// Viewers can start at this stream: the first such frame since the camera
     /// came, came back or changed its codec.
     Ready(Arc<Feed>, Arc<Stream>),
+    /// [`Feed::state`] is another one than it was; told within a tenth of a second.
+    #[allow(dead_code, reason = "for the ways out that show states")]
+    StateChanged(Arc<Feed>),
     /// A camera that left long ago made room for a new one.
     Forgotten(Arc<Feed>),
 }
@@ -24,6 +31,21 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the relay already has {MAX_CAMERAS} cameras, the most that it takes")]
 pub struct Full;
+
+/// A name that no camera of the relay has, which somebody came with and was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "for the ways out that show states")]
+pub struct Refused {
+    /// The name that it said.
+    pub name: String,
+    /// Where it came from last.
+    pub remote: SocketAddr,
+    /// When that was.
+    pub since: SystemTime,
+    /// Why it was refused, in words.
+    pub why: String,
+    at: Instant,
+}
 
 type Listener = Box<dyn Fn(&Event) + Send + Sync>;
 
@@ -42,10 +64,12 @@ impl Listeners {
     }
 }
 
-/// The table of feeds: at most [`MAX_CAMERAS`], by name.
+/// The table of feeds: at most [`MAX_CAMERAS`], by name. No two of its locks are
+/// held at once.
 pub struct Feeds {
     listeners: Arc<Listeners>,
     feeds: Mutex<HashMap<Arc<str>, Arc<Feed>>>,
+    refused: Mutex<VecDeque<Refused>>,
 }
 
 impl Feeds {
@@ -54,11 +78,50 @@ impl Feeds {
         Self {
             listeners: Arc::new(listeners),
             feeds: Mutex::default(),
+            refused: Mutex::default(),
         }
     }
 
+    /// Every feed, by name.
+    pub fn all(&self) -> Vec<Arc<Feed>> {
+        let mut feeds: Vec<_> = self.lock().values().cloned().collect();
+        feeds.sort_unstable_by(|one, other| one.name().cmp(other.name()));
+        feeds
+    }
+
+    /// Names that are no cameras and were refused of late, the last one first.
+    #[allow(dead_code, reason = "for the ways out that show states")]
+    pub fn refusals(&self) -> Vec<Refused> {
+        let refused = self.lock_refused();
+        refused
+            .iter()
+            .rev()
+            .filter(|refused| refused.at.elapsed() < REFUSAL)
+            .cloned()
+            .collect()
+    }
+
+    /// Somebody came as camera `name` and was refused.
+    pub fn refuse(&self, name: &str, remote: SocketAddr, why: &str) {
+        if let Some(feed) = self.get(name) {
+            feed.refused(why);
+            return;
+        }
+        let mut refused = self.lock_refused();
+        refused.retain(|known| known.name != name);
+        if refused.len() == MAX_REFUSED {
+            refused.pop_front();
+        }
+        refused.push_back(Refused {
+            name: name.to_owned(),
+            remote,
+            since: SystemTime::now(),
+            why: why.to_owned(),
+            at: Instant::now(),
+        });
+    }
+
     /// The feed of that name.
-    #[cfg(test)]
     pub fn get(&self, name: &str) -> Option<Arc<Feed>> {
         self.lock().get(name).cloned()
     }
@@ -87,6 +150,7 @@ impl Feeds {
         let feed = Arc::new(Feed::new(name, self.listeners.clone()));
         feeds.insert(name.into(), feed.clone());
         drop(feeds);
+        self.lock_refused().retain(|refused| refused.name != name);
         if let Some(forgotten) = forgotten {
             self.listeners.tell(&Event::Forgotten(forgotten));
         }
@@ -97,6 +161,10 @@ impl Feeds {
     fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Feed>>> {
         self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn lock_refused(&self) -> MutexGuard<'_, VecDeque<Refused>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[cfg(test)]
@@ -104,6 +172,36 @@ mod tests {
     use super::*;
 
     use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use crate::relay::state::State;
+
+    #[test]
+    fn refusals_are_told_and_bounded() {
+        let feeds = Feeds::new(Listeners::default());
+        let remote = ([192, 0, 2, 1], 9).into();
+        for number in 0..MAX_REFUSED + 1 {
+            feeds.refuse(&format!("camera{number}"), remote, "no key");
+        }
+        feeds.refuse("camera7", remote, "a wrong key");
+        let refusals = feeds.refusals();
+        assert_eq!(refusals.len(), MAX_REFUSED);
+        assert_eq!(refusals[0].name, "camera7");
+        assert_eq!(refusals[0].why, "a wrong key");
+        assert!(refusals.iter().all(|refused| refused.name != "camera0"));
+
+        let feed = feeds.open("camera7").expect("there is room");
+        assert!(feeds.refusals().iter().all(|one| one.name != "camera7"));
+        feeds.refuse("camera7", remote, "no key");
+        assert_eq!(feed.state().name(), "waiting", "a stranger by its name");
+        feed.left();
+        assert_eq!(feed.state().name(), "gone");
+        feeds.refuse("camera7", remote, "no key");
+        assert!(matches!(feed.state(), State::Refused { why, .. } if why == "no key"));
+        feed.joined();
+        assert_eq!(feed.state().name(), "waiting");
+        feed.left();
+        assert_eq!(feed.state().name(), "gone");
+    }
 
     #[test]
     fn is_bounded_and_forgets_the_camera_that_left_longest_ago() {

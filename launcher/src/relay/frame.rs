@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::jpeg;
 
@@ -76,6 +77,14 @@ pub struct Frame {
     pub captured: gst::ClockTime,
     /// When it has to be decoded, on the same clock; before `captured` or at it.
     pub decoded: gst::ClockTime,
+    /// When it was captured, on the sender's wall clock where that is known, else on ours.
+    pub wall: SystemTime,
+    /// When it came to the relay.
+    pub arrived: Instant,
+    /// Frames of its stream before it since the relay started, placeholders included.
+    pub sequence: u64,
+    /// Whether the relay made it, of the last picture of a camera that sends none any more.
+    pub placeholder: bool,
     /// Whether a viewer can start here.
     pub key: bool,
     /// What the check found; there when `codec` is [`Codec::Jpeg`].
@@ -83,6 +92,11 @@ pub struct Frame {
 }
 
 impl Frame {
+    /// How long ago it was captured, at `now` on the clock of [`Frame::captured`].
+    pub fn age(&self, now: gst::ClockTime) -> Duration {
+        now.saturating_sub(self.captured).into()
+    }
+
     /// Width and height in pixels, where they are known.
     pub fn size(&self) -> Option<(u32, u32)> {
         if let Some(picture) = self.jpeg {
@@ -91,5 +105,26 @@ impl Frame {
         let caps = self.caps.structure(0)?;
         let side = |name| u32::try_from(caps.get::<i32>(name).ok()?).ok();
         Some((side("width")?, side("height")?))
+    }
+}
+
+#[cfg(test)]
+impl Frame {
+    /// An empty key frame of that codec, captured at that time.
+    pub fn for_test(codec: Codec, captured: gst::ClockTime) -> Self {
+        gst::init().expect("GStreamer starts");
+        Self {
+            buffer: gst::Buffer::new(),
+            caps: gst::Caps::new_empty_simple("test/caps"),
+            codec,
+            captured,
+            decoded: captured,
+            wall: SystemTime::now(),
+            arrived: Instant::now(),
+            sequence: 0,
+            placeholder: false,
+            key: true,
+            jpeg: None,
+        }
     }
 }

@@ -12,8 +12,10 @@ pub mod feeds;
 mod files;
 pub mod frame;
 pub mod jpeg;
+mod keeper;
 #[cfg(test)]
 mod mutation;
+pub mod state;
 pub mod stream;
 
 use std::net::SocketAddr;
@@ -26,6 +28,7 @@ use gstcamrelay::port::Port;
 
 use self::access::Gate;
 use self::feeds::{Feeds, Listeners};
+use self::keeper::Keeper;
 use crate::camera::{self, OwnRelay};
 use crate::config::Deployment;
 use crate::ingest::camrelay::Ingest;
@@ -74,6 +77,7 @@ pub fn run_and_tell(
     }
     let feeds = Arc::new(Feeds::new(listeners));
     let port = Port::listen(gate.settings(relay.listen))?;
+    let _keeper = Keeper::start(feeds.clone())?;
     let _ingest = Ingest::start(&port, relay.latency, feeds)?;
 
     let addresses = Addresses {

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gst::prelude::*;
 
@@ -10,6 +10,7 @@ use super::consumer::{Consumer, Offered};
 use super::feed::Feed;
 use super::feeds::Event;
 use super::frame::{Codec, Frame};
+use super::state::{Arrivals, Rate};
 use super::{annexb, jpeg};
 
 /// A key frame is not asked for again within this time.
@@ -34,10 +35,12 @@ pub struct Stream {
 /// What a stream has carried since the relay started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Frames passed on.
+    /// Frames passed on, placeholders not counted.
     pub frames: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Frames dropped for viewers that did not keep up, each viewer's counted.
+    pub dropped: u64,
     /// Frames passed over because they were malformed.
     pub malformed: u64,
 }
@@ -55,7 +58,11 @@ struct State {
     consumers: Arc<[Arc<Consumer>]>,
     upstream: glib::WeakRef<gst_app::AppSink>,
     key_asked: Option<Instant>,
+    /// Without what was dropped for the consumers of now.
     counts: Counts,
+    /// The number of the next frame.
+    sequence: u64,
+    arrivals: Arrivals,
     complained: Option<Instant>,
 }
 
@@ -85,9 +92,35 @@ impl Stream {
         self.lock().start().cloned()
     }
 
+    /// The newest frame, whether a viewer can start at it or not. While the camera
+    /// sends nothing it may be a [placeholder](Frame::placeholder).
+    pub fn newest(&self) -> Option<Arc<Frame>> {
+        self.lock().newest.clone()
+    }
+
     /// What it has carried.
     pub fn counts(&self) -> Counts {
-        self.lock().counts
+        let state = self.lock();
+        let (mut counts, consumers) = (state.counts, state.consumers.clone());
+        drop(state);
+        counts.dropped += consumers.iter().map(|one| one.dropped()).sum::<u64>();
+        counts
+    }
+
+    /// What it carries now.
+    pub fn rate(&self) -> Rate {
+        self.lock().arrivals.rate(Instant::now())
+    }
+
+    /// When the camera's last frame came.
+    pub fn last_arrival(&self) -> Option<(Instant, SystemTime)> {
+        self.lock().arrivals.last()
+    }
+
+    /// Whether the camera's last frame came within a second of `now`, or within three
+    /// frames where it sends seldom.
+    pub fn is_fresh(&self, now: Instant) -> bool {
+        self.lock().arrivals.is_fresh(now)
     }
 
     /// How many consumers take its frames.
@@ -190,6 +223,7 @@ impl Stream {
         state.ready = false;
         state.since = Some(Instant::now());
         state.key_asked = None;
+        state.arrivals.restart();
         let consumers = state.consumers.clone();
         drop(state);
         for consumer in consumers.iter() {
@@ -224,22 +258,37 @@ impl Stream {
         let captured = on_clock(buffer.pts()).unwrap_or(now);
         let decoded = on_clock(buffer.dts()).map_or(captured, |time| time.min(captured));
         let key = !codec.is_inter() || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
-        self.pass_on(Arc::new(Frame {
+        let wall = sender_time(&buffer)
+            .unwrap_or_else(|| SystemTime::now() - now.saturating_sub(captured).into());
+        self.pass_on(Frame {
             buffer,
             caps,
             codec,
             captured,
             decoded,
+            wall,
+            arrived: Instant::now(),
+            sequence: 0,
+            placeholder: false,
             key,
             jpeg,
-        }));
+        });
     }
 
-    fn pass_on(self: &Arc<Self>, frame: Arc<Frame>) {
+    /// Gives a frame its number and passes it on.
+    fn pass_on(self: &Arc<Self>, mut frame: Frame) {
+        let wall = SystemTime::now();
         let mut state = self.lock();
         state.set_codec(frame.codec.clone());
-        state.counts.frames += 1;
-        state.counts.bytes += frame.buffer.size() as u64;
+        frame.sequence = state.sequence;
+        state.sequence += 1;
+        if !frame.placeholder {
+            let size = frame.buffer.size();
+            state.counts.frames += 1;
+            state.counts.bytes += size as u64;
+            state.arrivals.note(frame.arrived, wall, size);
+        }
+        let frame = Arc::new(frame);
         if frame.key && frame.codec.is_inter() {
             state.key = Some(frame.clone());
             state.key_asked = None;
@@ -331,6 +380,7 @@ impl Attachment {
 impl Drop for Attachment {
     fn drop(&mut self) {
         let mut state = self.stream.lock();
+        state.counts.dropped += self.consumer.dropped();
         state.consumers = state
             .consumers
             .iter()
@@ -338,6 +388,17 @@ impl Drop for Attachment {
             .cloned()
             .collect();
     }
+}
+
+/// When the sender says that it captured this, where it knows.
+fn sender_time(buffer: &gst::BufferRef) -> Option<SystemTime> {
+    buffer
+        .iter_meta::<gst::ReferenceTimestampMeta>()
+        .find(|meta| {
+            let reference = meta.reference().structure(0);
+            reference.is_some_and(|reference| reference.name() == "timestamp/x-unix")
+        })
+        .and_then(|meta| UNIX_EPOCH.checked_add(meta.timestamp().into()))
 }
 
 /// Checks an access unit.

@@ -132,6 +132,7 @@ impl Server {
         move |event| match event {
             Event::Opened(feed) => urls.open(feed),
             Event::Ready(feed, stream) => urls.ready(feed, stream),
+            Event::StateChanged(_) => {}
             Event::Forgotten(feed) => urls.forget(feed),
         }
     }

@@ -217,13 +217,8 @@ mod tests {
 
     fn frame(codec: Codec, captured: u64, decoded: u64) -> Frame {
         Frame {
-            buffer: gst::Buffer::new(),
-            caps: gst::Caps::new_empty_simple("test/caps"),
-            codec,
-            captured: gst::ClockTime::from_mseconds(captured),
             decoded: gst::ClockTime::from_mseconds(decoded),
-            key: true,
-            jpeg: None,
+            ..Frame::for_test(codec, gst::ClockTime::from_mseconds(captured))
         }
     }
 
