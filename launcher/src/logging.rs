@@ -6,9 +6,13 @@ use tracing_subscriber::EnvFilter;
 
 use crate::cli::LogFormat;
 
-/// Starts the log. `RUST_LOG` chooses what is shown; `info` where it is not set.
+/// What is shown where `RUST_LOG` says nothing. The libraries behind WebRTC warn of every
+/// datagram that is no good, which anyone may send.
+const FILTER: &str = "info,str0m=error,is=error,dimpl=error";
+
+/// Starts the log. `RUST_LOG` chooses what is shown.
 pub fn init(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(FILTER));
     let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
