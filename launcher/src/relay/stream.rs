@@ -259,7 +259,7 @@ impl Stream {
         let decoded = on_clock(buffer.dts()).map_or(captured, |time| time.min(captured));
         let key = !codec.is_inter() || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
         let wall = sender_time(&buffer)
-            .unwrap_or_else(|| SystemTime::now() - now.saturating_sub(captured).into());
+            .unwrap_or_else(|| SystemTime::now() - Duration::from(now.saturating_sub(captured)));
         self.pass_on(Frame {
             buffer,
             caps,
@@ -398,7 +398,7 @@ fn sender_time(buffer: &gst::BufferRef) -> Option<SystemTime> {
             let reference = meta.reference().structure(0);
             reference.is_some_and(|reference| reference.name() == "timestamp/x-unix")
         })
-        .and_then(|meta| UNIX_EPOCH.checked_add(meta.timestamp().into()))
+        .and_then(|meta| UNIX_EPOCH.checked_add(Duration::from(meta.timestamp())))
 }
 
 /// Checks an access unit.
