@@ -1,9 +1,10 @@
 //! `launcher keys`: what it prints, what it stores, what it refuses.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use camrelay_protocol::{CameraToken, KnownCamera, PrivateKey};
 
@@ -140,4 +141,38 @@ fn refusals_say_what_to_do() {
         bad_list.starts_with("launcher: cameras.txt: line 1: a camera's key is 86 characters"),
         "{bad_list}"
     );
+}
+
+#[test]
+fn the_hash_of_a_password_is_a_line_for_a_deployment() {
+    let folder = tempfile::tempdir().unwrap();
+    let hash = |password: &str| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_launcher"))
+            .args(["keys", "password"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the launcher runs");
+        let mut input = child.stdin.take().expect("a pipe");
+        input.write_all(password.as_bytes()).expect("it reads");
+        drop(input);
+        child.wait_with_output().expect("it ends")
+    };
+    let output = hash("red\n");
+    assert!(output.status.success(), "{output:?}");
+    let line = String::from_utf8(output.stdout).expect("text");
+    let text = format!("[relay]\n[[user]]\nname = \"ann\"\nrights = [\"view\"]\n{line}");
+    fs::write(folder.path().join("relay.toml"), text).unwrap();
+    let check = Command::new(env!("CARGO_BIN_EXE_launcher"))
+        .args(["check", "--config", "relay.toml"])
+        .current_dir(folder.path())
+        .output()
+        .expect("the launcher runs");
+    let said = String::from_utf8(check.stdout).expect("text");
+    assert!(
+        said.contains("those who log in, from anywhere: ann"),
+        "{said}"
+    );
+    assert_eq!(hash("\n").status.code(), Some(1), "an empty one");
 }

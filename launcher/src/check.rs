@@ -5,7 +5,7 @@ use std::path::Path;
 use camrelay_protocol::Accept;
 
 use crate::camera;
-use crate::config::{Camera, Deployment, Relay, Source};
+use crate::config::{Audience, Camera, Deployment, Relay, Source, User};
 
 /// Checks the deployment in `path`, and says what it does when all is right.
 pub fn run(path: &Path) -> anyhow::Result<()> {
@@ -28,6 +28,7 @@ fn summary(deployment: &Deployment) -> String {
             Some(rtsp) => format!("rtsp: players connect to TCP {}", rtsp.listen),
             None => "no [rtsp]: players cannot connect".into(),
         });
+        lines.push(format!("viewers: {}", viewers(relay, &deployment.users)));
     }
     lines.extend(deployment.cameras.iter().map(camera_line));
     lines.join("\n") + "\n"
@@ -39,6 +40,21 @@ fn who(relay: &Relay) -> &'static str {
         (Accept::Lan, Some(_)) => "those of the same network and those with a key",
         (Accept::Known, _) => "those with a key",
         (Accept::Anyone, _) => "all",
+    }
+}
+
+fn viewers(relay: &Relay, users: &[User]) -> String {
+    let near = "those of the same network";
+    let who = match (relay.access, users) {
+        (None | Some(Audience::Lan), []) => near.to_owned(),
+        (Some(Audience::Anyone), []) => "anyone".to_owned(),
+        (Some(Audience::Lan), _) => format!("{near} who log in"),
+        (_, _) => "those who log in, from anywhere".to_owned(),
+    };
+    let names: Vec<_> = users.iter().map(|user| user.name.as_str()).collect();
+    match names.as_slice() {
+        [] => who,
+        names => format!("{who}: {}", names.join(", ")),
     }
 }
 

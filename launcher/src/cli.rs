@@ -108,6 +108,15 @@ Example:
 
 Prints for each key the beginning of its public half, and the names it may use.";
 
+const KEYS_PASSWORD_EXAMPLES: &str = "\
+Asks for a password, or reads a line of standard input, and prints the line for:
+
+  [[user]]
+  name     = \"ann\"
+  password = \"$argon2id$…\"
+  rights   = [\"view\"]                # view | publish | admin
+  cameras  = [\"door*\", \"yard\"]      # all, where it is left out";
+
 const KEYS_REMOVE_EXAMPLES: &str = "\
 Example:
   launcher keys remove --cameras cameras.txt door
@@ -151,7 +160,7 @@ pub enum Command {
     /// Check a deployment without running it
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Deployed),
-    /// Make the keys by which a relay knows its cameras
+    /// Make the keys by which a relay knows its cameras, and hash passwords
     #[command(after_help = KEYS_EXAMPLES)]
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -165,7 +174,7 @@ pub struct Deployed {
     pub config: PathBuf,
 }
 
-/// What can be done with keys.
+/// What can be done with keys and passwords.
 #[derive(Subcommand)]
 pub enum KeysCommand {
     /// Make the relay's own key
@@ -200,6 +209,9 @@ pub enum KeysCommand {
         #[arg(long, value_name = "LIST")]
         cameras: PathBuf,
     },
+    /// Print the hash of a password, for a [[user]] of the deployment
+    #[command(after_help = KEYS_PASSWORD_EXAMPLES)]
+    Password,
     /// Take a camera out of the list
     #[command(after_help = KEYS_REMOVE_EXAMPLES)]
     Remove {

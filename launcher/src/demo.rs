@@ -52,6 +52,7 @@ fn deployment(webcams: Vec<String>) -> Deployment {
         relay: Some(Relay {
             listen: free_udp(DEFAULT_PORT),
             accept: Accept::Lan,
+            access: None,
             latency: LATENCY,
             key: None,
             cameras: None,
@@ -59,6 +60,7 @@ fn deployment(webcams: Vec<String>) -> Deployment {
         rtsp: Some(Rtsp {
             listen: free_tcp(RTSP_PORT),
         }),
+        users: Vec::new(),
         cameras: tests.chain(webcams).collect(),
     }
 }

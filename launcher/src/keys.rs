@@ -1,4 +1,4 @@
-//! The relay's key and its list of known cameras.
+//! The relay's key, its list of known cameras, and the hashes of passwords.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -10,6 +10,7 @@ use camrelay_protocol::{CameraToken, KnownCamera, PrivateKey};
 
 use crate::cli::KeysCommand;
 use crate::config::secrets;
+use crate::users::password;
 
 /// Runs one `launcher keys` command; what is made for use elsewhere goes to standard output.
 pub fn run(command: &KeysCommand) -> anyhow::Result<()> {
@@ -33,6 +34,9 @@ pub fn run(command: &KeysCommand) -> anyhow::Result<()> {
                  file as key of the [[camera]] there. It is not shown again.",
                 names.join(", ")
             );
+        }
+        KeysCommand::Password => {
+            println!("password = \"{}\"", password::hash(&password::ask()?)?);
         }
         KeysCommand::List { cameras } => print!("{}", list(cameras)?),
         KeysCommand::Remove { cameras, name } => remove(cameras, name)?,

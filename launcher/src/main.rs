@@ -11,6 +11,8 @@ mod logging;
 mod relay;
 mod serve;
 mod stop;
+#[allow(dead_code)]
+mod users;
 
 use std::process::ExitCode;
 

@@ -108,11 +108,13 @@ mod tests {
             relay: Some(crate::config::Relay {
                 listen,
                 accept: camrelay_protocol::Accept::Lan,
+                access: None,
                 latency: Duration::from_millis(120),
                 key: None,
                 cameras: None,
             }),
             rtsp: None,
+            users: Vec::new(),
             cameras: vec![Camera {
                 name: "door".into(),
                 source: "videotestsrc".into(),

@@ -7,6 +7,7 @@ mod source;
 mod table;
 #[cfg(test)]
 mod tests;
+mod users;
 mod values;
 
 use std::net::SocketAddr;
@@ -19,6 +20,8 @@ pub use error::Errors;
 pub use source::Source;
 pub use table::nearest;
 
+use crate::users::Right;
+
 /// What a TOML file describes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deployment {
@@ -28,6 +31,8 @@ pub struct Deployment {
     pub relay: Option<Relay>,
     /// The RTSP server of the relay; only with a relay.
     pub rtsp: Option<Rtsp>,
+    /// Who may watch, with distinct names; without any, those that [`Relay::access`] says.
+    pub users: Vec<User>,
     /// The cameras of this machine, with distinct names.
     pub cameras: Vec<Camera>,
 }
@@ -39,6 +44,9 @@ pub struct Relay {
     pub listen: SocketAddr,
     /// Who may come without a known key.
     pub accept: Accept,
+    /// From where one may watch; where it is left out, from the relay's own network
+    /// without users, and from anywhere with them.
+    pub access: Option<Audience>,
     /// How long past its travel time a frame may take to arrive.
     pub latency: Duration,
     /// The file of the relay's private key; there when `cameras` is.
@@ -52,6 +60,28 @@ pub struct Relay {
 pub struct Rtsp {
     /// The TCP address that players connect to. With port 0 the system picks one.
     pub listen: SocketAddr,
+}
+
+/// From where one may watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Private, link-local and loopback addresses.
+    Lan,
+    /// Every address.
+    Anyone,
+}
+
+/// One `[[user]]` table: somebody who may log in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The name to log in with.
+    pub name: String,
+    /// The argon2 hash of the password, `$argon2id$…`.
+    pub password: String,
+    /// What they may do; at least one.
+    pub rights: Vec<Right>,
+    /// With which cameras: names, or patterns with `*` and `?`.
+    pub cameras: Vec<String>,
 }
 
 /// One `[[camera]]` table: a camera of this machine.

@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{Errors, Problems};
 use super::table::{Expected, Found, Table, describe};
-use super::{Camera, Deployment, Fault, Relay, Rtsp, Source, secrets, values};
+use super::{Camera, Deployment, Fault, Relay, Rtsp, Source, secrets, users, values};
 
 /// The latency where the file says nothing.
 const LATENCY: Duration = Duration::from_millis(120);
@@ -50,12 +50,12 @@ pub fn deployment(
     }
 }
 
-struct Reader<'p, 't> {
+pub(super) struct Reader<'p, 't> {
     /// What the paths in the file are relative to.
     folder: &'p Path,
     text: &'p str,
     look: &'p dyn Fn(&Camera) -> Vec<Fault>,
-    problems: &'p mut Problems<'t>,
+    pub(super) problems: &'p mut Problems<'t>,
 }
 
 impl Reader<'_, '_> {
@@ -64,12 +64,14 @@ impl Reader<'_, '_> {
         let mut root = Table::new(root, "");
         let relay_value = root.value("relay");
         let rtsp_value = root.value("rtsp");
+        let user_value = root.value("user");
         let camera_value = root.value("camera");
         root.finish(self.problems);
 
         let has_relay = relay_value.is_some();
         let relay = relay_value.and_then(|found| self.relay(found));
         let rtsp = rtsp_value.and_then(|found| self.rtsp(found, has_relay, relay.as_ref()));
+        let users = user_value.map_or_else(Vec::new, |found| self.users(found, has_relay));
         let has_cameras = camera_value.is_some();
         let cameras = camera_value.map_or_else(Vec::new, |found| self.cameras(found, has_relay));
         if !has_relay && !has_cameras && self.problems.is_empty() {
@@ -80,6 +82,7 @@ impl Reader<'_, '_> {
             path: path.to_owned(),
             relay: relay.map(|relay| relay.value),
             rtsp,
+            users,
             cameras,
         }
     }
@@ -91,6 +94,7 @@ impl Reader<'_, '_> {
             values::listen(text, DEFAULT_PORT)
         });
         let accept = table.text("accept", self.problems, values::accept);
+        let access = table.text("access", self.problems, users::audience);
         let latency = table.text("latency", self.problems, values::latency);
         let key = table.text("key", self.problems, values::text);
         let cameras = table.text("cameras", self.problems, values::text);
@@ -128,6 +132,7 @@ impl Reader<'_, '_> {
                 .as_ref()
                 .map_or_else(|| any(DEFAULT_PORT), |listen| listen.value),
             accept: accept.map_or_else(Accept::default, |accept| accept.value),
+            access: access.map(|access| access.value),
             latency: latency.map_or(LATENCY, |latency| latency.value),
             key,
             cameras,
@@ -281,7 +286,7 @@ impl Reader<'_, '_> {
     }
 
     /// The value as a table; anything else is noted.
-    fn table<'v>(
+    pub(super) fn table<'v>(
         &mut self,
         found: Found<&'v DeValue<'v>>,
         name: String,

@@ -5,7 +5,11 @@ use std::time::Duration;
 
 use camrelay_protocol::Accept;
 
-use super::{Camera, Deployment, Errors, Fault, Relay, Rtsp, read};
+use super::{Audience, Camera, Deployment, Errors, Fault, Relay, Rtsp, User, read};
+use crate::users::Right;
+
+const HASH: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQxMjM$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
 fn parse(text: &str) -> Result<Deployment, Errors> {
     read::deployment(Path::new("f.toml"), text, &|_| Vec::new())
@@ -27,9 +31,15 @@ fn reads_every_key() {
         [relay]
         listen = "127.0.0.1:0"
         accept = "anyone"
+        access = "lan"
         latency = "80ms"
         [rtsp]
         listen = "[::1]:0"
+        [[user]]
+        name = "ann"
+        password = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQxMjM$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+        rights = ["view", "publish"]
+        cameras = ["door*", "lab/?"]
         [[camera]]
         name = "door"
         source = " v4l2src device=/dev/video0 "
@@ -42,6 +52,7 @@ fn reads_every_key() {
         relay: Some(Relay {
             listen: "127.0.0.1:0".parse().unwrap(),
             accept: Accept::Anyone,
+            access: Some(Audience::Lan),
             latency: Duration::from_millis(80),
             key: None,
             cameras: None,
@@ -49,6 +60,12 @@ fn reads_every_key() {
         rtsp: Some(Rtsp {
             listen: "[::1]:0".parse().unwrap(),
         }),
+        users: vec![User {
+            name: "ann".into(),
+            password: HASH.into(),
+            rights: vec![Right::View, Right::Publish],
+            cameras: vec!["door*".into(), "lab/?".into()],
+        }],
         cameras: vec![Camera {
             name: "door".into(),
             source: "v4l2src device=/dev/video0".into(),
@@ -127,8 +144,8 @@ fn says_which_keys_and_tables_are_wrong() {
             &[
                 "f.toml:1:2: cameras: no such key (did you mean 'camera'?)",
                 "f.toml:2:2: relais: no such key (did you mean 'relay'?)",
-                "f.toml:3:2: foo: no such key (there are relay, rtsp, camera)",
-                "f.toml:4:8: relay.x: no such key (there are listen, accept, latency, key, cameras)",
+                "f.toml:3:2: foo: no such key (there are relay, rtsp, user, camera)",
+                "f.toml:4:8: relay.x: no such key (there are listen, accept, access, latency, key, cameras)",
             ],
         ),
         (
@@ -342,4 +359,46 @@ fn points_at_the_word_that_a_closer_look_finds_wrong() {
             "f.toml:10:11: camera 'b'.latency: expected a duration from '1ms' to '10s', such as '120ms', in quotes, found the number 1 (did you mean \"1ms\"?)",
         ]
     );
+}
+
+#[test]
+fn says_what_is_wrong_with_users() {
+    let user = |more: &str| format!("[relay]\n[[user]]\nname = \"ann\"\n{more}");
+    let right = user(&format!("password = \"{HASH}\"\nrights = [\"admin\"]"));
+    let users = parse(&right).expect("it is right").users;
+    assert_eq!(users[0].cameras, ["*"]);
+    let twice = right.clone() + &right.replace("[relay]", "");
+    assert_problems(&[
+        (
+            "[relay]\naccess = \"lam\"\n[user]\nname = \"ann\"",
+            &[
+                "f.toml:2:10: relay.access: expected 'lan' or 'anyone', found 'lam' (did you mean 'lan'?)",
+                "f.toml:3:1: user: expected two brackets, [[user]], as there can be several",
+            ],
+        ),
+        (
+            &user("password = \"secret\"\nrights = [\"veiw\", 3]\ncameras = []"),
+            &[
+                "f.toml:4:12: user 'ann'.password: expected the line that this prints: launcher keys password",
+                "f.toml:5:11: user 'ann'.rights: expected 'view', 'publish' or 'admin', found 'veiw' (did you mean 'view'?)",
+                "f.toml:5:19: user 'ann'.rights: expected a text in quotes, found the number 3",
+                "f.toml:6:11: user 'ann'.cameras: expected a list of texts, […], found an empty one",
+            ],
+        ),
+        (
+            "[[user]]\nname = \"a:b\"\ncameras = [\"a b\"]\n[relay]",
+            &[
+                "f.toml:1:1: user 'a:b'.password: expected one, such as password = \"$argon2id$…\", the line that this prints: launcher keys password",
+                "f.toml:1:1: user 'a:b'.rights: expected one, such as rights = [\"view\"]",
+                "f.toml:2:8: user 'a:b'.name: expected a name of at most 128 bytes, without a colon and spaces around it, found 'a:b'",
+                "f.toml:3:12: user 'a:b'.cameras: expected a camera's name, or a pattern with '*' for any text and '?' for one character, found 'a b'",
+            ],
+        ),
+        (
+            &twice,
+            &[
+                "f.toml:7:8: user 'ann'.name: expected a name of its own, found the one of the user on line 3",
+            ],
+        ),
+    ]);
 }

@@ -1,0 +1,126 @@
+//! Who is let in, and to what.
+
+use super::*;
+
+const NEAR: [u8; 4] = [192, 168, 1, 7];
+const FAR: [u8; 4] = [198, 51, 100, 7];
+
+fn user(name: &str, password: &str, rights: &[Right], cameras: &[&str]) -> User {
+    User {
+        name: name.into(),
+        password: password::hash(password).expect("it is hashed"),
+        rights: rights.to_vec(),
+        cameras: cameras.iter().map(|glob| (*glob).into()).collect(),
+    }
+}
+
+fn users() -> Users {
+    let users = [
+        user("ann", "red", &[Right::View], &["door*", "lab/*"]),
+        user("bob", "blue", &[Right::Admin], &["*"]),
+        user("cam", "green", &[Right::Publish], &["yard"]),
+    ];
+    Users::new(None, &users).expect("there is randomness")
+}
+
+fn login<'a>(name: &'a str, password: &'a str) -> Option<Login<'a>> {
+    Some(Login { name, password })
+}
+
+#[test]
+fn without_users_the_own_network_views_everything() {
+    for (audience, far) in [
+        (None, Err(Denied::Address)),
+        (Some(Audience::Lan), Err(Denied::Address)),
+        (Some(Audience::Anyone), Ok(None)),
+    ] {
+        let users = Users::new(audience, &[]).expect("there is randomness");
+        let name = |visitor: Visitor| visitor.name().map(str::to_owned);
+        assert_eq!(users.admit(FAR.into(), None).map(name), far);
+        let visitor = users.admit(NEAR.into(), None).expect("it is near");
+        assert!(visitor.may(Right::View, "door") && visitor.may_any(Right::View));
+        for right in [Right::Publish, Right::Admin] {
+            assert!(!visitor.may(right, "door") && !visitor.may_any(right));
+        }
+        let mapped = "::ffff:192.168.1.7".parse().expect("an address");
+        assert!(users.admit(mapped, None).is_ok());
+    }
+}
+
+#[test]
+fn users_have_to_log_in_from_wherever() {
+    let users = users();
+    for address in [NEAR, FAR] {
+        let deny = |login| users.admit(address.into(), login).map(|_| ()).unwrap_err();
+        assert_eq!(deny(None), Denied::Unknown);
+        assert_eq!(deny(login("ann", "blue")), Denied::Unknown);
+        assert_eq!(deny(login("dan", "red")), Denied::Unknown);
+        assert_eq!(deny(login("", "")), Denied::Unknown);
+        for _ in 0..2 {
+            let visitor = users.admit(address.into(), login("ann", "red"));
+            assert_eq!(visitor.expect("she is known").name(), Some("ann"));
+            assert_eq!(deny(login("ann", "blue")), Denied::Unknown);
+        }
+    }
+    let near = Users::new(Some(Audience::Lan), &[user("ann", "red", &[], &[])]);
+    let near = near.expect("there is randomness");
+    let denied = near.admit(FAR.into(), login("ann", "red")).map(|_| ());
+    assert_eq!(denied, Err(Denied::Address));
+}
+
+#[test]
+fn rights_are_for_the_cameras_that_are_named() {
+    let users = users();
+    let visitor = |name, password| {
+        let visitor = users.admit(FAR.into(), login(name, password));
+        visitor.expect("a user")
+    };
+    let (ann, bob, cam) = (
+        visitor("ann", "red"),
+        visitor("bob", "blue"),
+        visitor("cam", "green"),
+    );
+    let rights = [Right::View, Right::Publish, Right::Admin];
+    let may = |who: &Visitor, camera| rights.map(|right| who.may(right, camera));
+    assert_eq!(may(&ann, "door2"), [true, false, false]);
+    assert_eq!(may(&ann, "lab/bench"), [true, false, false]);
+    assert_eq!(may(&ann, "yard"), [false; 3]);
+    assert_eq!(may(&bob, "yard"), [true; 3]);
+    assert_eq!(may(&cam, "yard"), [false, true, false]);
+    assert_eq!(may(&cam, "door"), [false; 3]);
+    assert_eq!(rights.map(|right| ann.may_any(right)), [true, false, false]);
+}
+
+#[test]
+fn guessing_ends_after_some_wrong_passwords() {
+    let users = users();
+    let admit = |address: [u8; 4], name, password| {
+        users
+            .admit(address.into(), login(name, password))
+            .map(|_| ())
+    };
+    assert_eq!(admit(FAR, "bob", "blue"), Ok(()));
+    for _ in 0..attempts::MAX_FAILURES {
+        assert_eq!(admit(FAR, "bob", "wrong"), Err(Denied::Unknown));
+    }
+    assert_eq!(
+        admit(FAR, "bob", "blue"),
+        Err(Denied::Busy),
+        "even the right one"
+    );
+    assert_eq!(admit(NEAR, "bob", "blue"), Ok(()), "from elsewhere");
+    assert_eq!(admit(FAR, "ann", "red"), Ok(()), "another user");
+}
+
+#[test]
+fn checks_at_once_are_bounded() {
+    let users = users();
+    let places: Vec<_> = (0..MAX_WAITING)
+        .map(|_| Place::take(&users.waiting).expect("there is room"))
+        .collect();
+    let admit = || users.admit(FAR.into(), login("ann", "red")).map(|_| ());
+    assert_eq!(admit(), Err(Denied::Busy));
+    drop(places);
+    assert_eq!(admit(), Ok(()));
+    assert_eq!(users.waiting.load(Ordering::Relaxed), 0);
+}
