@@ -238,6 +238,14 @@ impl Receiver {
         for stream in self.streams.values_mut() {
             stream.report(now, &self.clock, timing, &mut deficits);
         }
+        // The newest is one in any case: what came before it is then accounted for.
+        let newest = (at, largest);
+        if self.samples.back().is_some_and(|last| *last != newest) {
+            if self.samples.len() == MAX_SAMPLES {
+                self.samples.pop_front();
+            }
+            self.samples.push_back(newest);
+        }
         let samples = self
             .samples
             .drain(..)

@@ -148,8 +148,8 @@ impl Overhead {
     }
 
     fn on_frame(&mut self, len: usize) {
-        self.frames = self.frames * 0.95 + len as f64;
-        self.datagrams *= 0.95;
+        self.frames = self.frames * 0.9 + len as f64;
+        self.datagrams *= 0.9;
     }
 }
 
@@ -353,7 +353,7 @@ impl Sender {
         };
         entry.next = entry.next.wrapping_add(1);
         let header = frame_header(&frame, entry.generation).encode();
-        self.accept(now, size);
+        self.accept(now, size, layout, first_flight);
         self.queued_bytes += size;
         self.queue.push_back(Outgoing {
             fragment,
@@ -409,7 +409,7 @@ impl Sender {
         }
         let len = out.len() - start + HEADER_LEN + TAG_LEN;
         self.overhead.datagrams += len as f64;
-        self.rate.on_sent(now, packet);
+        self.rate.on_sent(now, packet, len);
         self.pace(now, len);
     }
 
@@ -503,7 +503,7 @@ impl Sender {
             }
         };
         // Packets leave in bursts: what was saved up, at most a burst, may be used at once.
-        let burst = spread * PACE_BURST as u32;
+        let burst = (spread * PACE_BURST as u32).min(MAX_PACE.max(spread));
         self.pace_from = self.pace_from.max(now - burst) + spread;
         self.pace_at = if self.pace_from > now {
             now + burst
@@ -520,9 +520,11 @@ impl Sender {
     }
 
     /// Takes note of an accepted frame's share of the target.
-    fn accept(&mut self, now: Time, size: usize) {
+    fn accept(&mut self, now: Time, size: usize, layout: Layout, first_flight: u8) {
         if let Some(target) = self.rate.target() {
-            let bits = size as f64 * 8.0 * self.overhead.ratio();
+            let datagram = usize::from(layout.symbol_len) + HEADER_LEN + FRAGMENT_LEN + TAG_LEN;
+            let flight = datagram * usize::from(first_flight) * usize::from(layout.blocks);
+            let bits = 8.0 * (size as f64 * self.overhead.ratio()).max(flight as f64);
             let takes = Duration::from_secs_f64(bits / target as f64);
             self.accepted_until = self.accepted_until.max(now) + takes;
         }
@@ -564,7 +566,7 @@ impl Sender {
             reorder: Duration::from_micros(feedback.reorder.into()),
         };
         if let Some(pause) = self.rate.on_feedback(now, feedback, rtt, self.budget) {
-            self.accepted_until = self.accepted_until.max(now + pause);
+            self.accepted_until = now + pause;
         }
         self.replan();
         self.forget(now);

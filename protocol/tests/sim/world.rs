@@ -38,6 +38,8 @@ pub struct World {
     pub rng: Rng,
     /// The same for every pair of hosts; each direction of a pair draws its own chances.
     pub path: Conditions,
+    /// Whether all that goes to the relay takes one path, and its bottleneck.
+    pub shared: bool,
     paths: BTreeMap<(SocketAddr, SocketAddr), Path>,
     hosts: BTreeMap<SocketAddr, Endpoint>,
     flights: BTreeMap<(Time, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
@@ -62,6 +64,7 @@ impl World {
             now: Time::from_nanos(1_000_000_000),
             rng: Rng::new(seed),
             path,
+            shared: false,
             paths: BTreeMap::new(),
             hosts: BTreeMap::new(),
             flights: BTreeMap::new(),
@@ -169,7 +172,10 @@ impl World {
                         continue;
                     }
                     let seed = &mut self.rng;
-                    let path = self.paths.entry((from, transmit.remote));
+                    let relay = address(RELAY);
+                    let shares = self.shared && transmit.remote == relay;
+                    let source = if shares { relay } else { from };
+                    let path = self.paths.entry((source, transmit.remote));
                     let path = path.or_insert_with(|| Path::new(self.path, seed.next()));
                     path.conditions = self.path;
                     if from == address(CAMERA) {

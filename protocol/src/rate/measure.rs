@@ -1,0 +1,312 @@
+//! What reports say of the path: queues, loss, what comes through.
+//!
+//! Queue delay is the smallest one-way delay of the last [`STANDING`], and of three reports at
+//! least, less the smallest of the last [`BASE_SECONDS`]: a frame's own burst or a receiver that
+//! was held up once does not count, a queue that stands does.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::Time;
+use crate::wire::feedback::Feedback;
+
+/// Packets whose time of sending is remembered.
+const MAX_SENT: usize = 4096;
+/// A queue that never empties for this long stands.
+const STANDING: Duration = Duration::from_millis(120);
+/// Reports that must agree that a queue stands.
+const STANDING_REPORTS: usize = 3;
+/// Seconds over which the fastest path is remembered.
+const BASE_SECONDS: usize = 10;
+/// Rates are measured over this.
+const OVER: Duration = Duration::from_millis(500);
+/// What arrives, over this at least.
+const DELIVERED_LEAST: Duration = Duration::from_millis(50);
+/// What the path carries while it is busy is measured over this, at most,
+const BUSY_OVER: Duration = Duration::from_millis(100);
+/// and over so many microseconds, at least.
+const BUSY_LEAST: i64 = 15_000;
+/// Microseconds that a receiver waits for packets out of order where they come in order.
+const MAX_REORDER: u32 = 2_000;
+/// Reports further apart than this have an outage between them.
+const OUTAGE: Duration = Duration::from_millis(250);
+/// Congestion that shows this long after a loss may be its reason.
+const UNSURE_FOR: Duration = Duration::from_millis(200);
+/// What a packet's fate still weighs when the next one is counted.
+const LOSS_DECAY: f64 = 0.9994;
+
+/// A packet that left.
+struct Sent {
+    packet: u64,
+    at: Time,
+    /// Bytes sent up to its end, since the start.
+    total: u64,
+}
+
+/// What a report counted.
+#[derive(Clone, Copy, Default)]
+struct Count {
+    at: Time,
+    bytes: u32,
+    packets: u32,
+    largest: u64,
+}
+
+/// A packet that came: by the receiver's clock, and bytes sent up to its end.
+#[derive(Clone, Copy)]
+struct Came {
+    arrival: u32,
+    total: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Measure {
+    sent: VecDeque<Sent>,
+    total: u64,
+    /// Nothing is made of reports before one on this packet: they tell of what was before.
+    from: u64,
+    /// Smallest one-way delay (of unknown offset) of each report lately, microseconds.
+    recent: VecDeque<(Time, i64)>,
+    /// Smallest of each second.
+    base: VecDeque<(Time, i64)>,
+    /// How long packets of the newest report waited at least, microseconds.
+    wait: i64,
+    last: Option<Came>,
+    /// Bytes that came, and the microseconds that the path was busy with them.
+    busy: VecDeque<(Time, f64, i64)>,
+    counts: VecDeque<Count>,
+    /// The newest report's.
+    reported: Count,
+    /// Packets that left, and those of them that came, lately: the link's losses unless congestion
+    /// shows soon after.
+    unsure: VecDeque<(Time, f64, f64)>,
+    /// Packets reported on while the path was clear, and those of them lost; older ones weigh less.
+    clear_packets: f64,
+    clear_lost: f64,
+}
+
+impl Measure {
+    /// Takes note of a packet of `len` bytes that left.
+    pub(super) fn on_sent(&mut self, now: Time, packet: u64, len: usize) {
+        if self.sent.len() == MAX_SENT {
+            self.sent.pop_front();
+        }
+        self.total += len as u64;
+        self.sent.push_back(Sent {
+            packet,
+            at: now,
+            total: self.total,
+        });
+    }
+
+    /// Begins to measure anew, with what is sent from now on.
+    pub(super) fn begin_anew(&mut self) {
+        self.from = self.sent.back().map_or(0, |sent| sent.packet + 1);
+        self.unsure.clear();
+    }
+
+    fn forget(&mut self) {
+        self.counts.clear();
+        self.recent.clear();
+        self.busy.clear();
+        self.last = None;
+    }
+
+    /// Whether nothing was sent since it began to.
+    pub(super) fn is_paused(&self) -> bool {
+        self.sent.back().is_some_and(|sent| sent.packet < self.from)
+    }
+
+    /// Takes a report; `clear` where no congestion was met for a while. Returns whether it says
+    /// something new.
+    pub(super) fn on_feedback(&mut self, now: Time, feedback: &Feedback, clear: bool) -> bool {
+        if feedback.largest < self.from.max(self.reported.largest) {
+            // It tells of what was before, or was overtaken.
+            return false;
+        }
+        let outage = !self.counts.is_empty() && now.since(self.reported.at) > OUTAGE;
+        let anew = std::mem::take(&mut self.from) > 0 || outage;
+        if anew {
+            self.forget();
+        }
+        let lost = Some(self.lost_since_last(feedback)).filter(|_| !anew);
+        match lost {
+            Some((left, came)) if clear => self.unsure.push_back((now, left, came)),
+            _ => self.unsure.clear(),
+        }
+        while let Some((_, left, came)) = self
+            .unsure
+            .pop_front_if(|(at, ..)| now.since(*at) > UNSURE_FOR)
+        {
+            let keep = LOSS_DECAY.powf(left);
+            self.clear_packets = self.clear_packets * keep + left;
+            self.clear_lost = self.clear_lost * keep + left - came;
+        }
+        let came = lost.map_or(1.0, |(left, came)| (came / left.max(1.0)).clamp(0.0, 1.0));
+        self.take_samples(now, feedback, came);
+        self.take_counts(now, feedback);
+        true
+    }
+
+    /// Time that packets stand in queues on the path.
+    pub(super) fn queue_delay(&self) -> Duration {
+        let recent = self.recent.iter().map(|(_, delay)| *delay).min();
+        match (recent, self.base()) {
+            (Some(recent), Some(base)) if self.recent.len() >= STANDING_REPORTS => {
+                Duration::from_micros((recent - base).max(0) as u64)
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// How long each packet that was sampled for the newest report waited in queues.
+    pub(super) fn wait(&self) -> Duration {
+        Duration::from_micros(self.wait.max(0) as u64)
+    }
+
+    /// Bits per second that come through while packets wait for each other.
+    pub(super) fn capacity(&self) -> Option<f64> {
+        let bytes: f64 = self.busy.iter().map(|(_, bytes, _)| bytes).sum();
+        let micros: i64 = self.busy.iter().map(|(_, _, micros)| micros).sum();
+        (micros >= BUSY_LEAST && bytes > 0.0).then(|| bytes * 8e6 / micros as f64)
+    }
+
+    /// Bits per second that are sent.
+    pub(super) fn offered(&self, now: Time) -> f64 {
+        let first = self.sent.partition_point(|sent| now.since(sent.at) > OVER);
+        let since = first.checked_sub(1).and_then(|at| self.sent.get(at));
+        let bytes = self.total - since.map_or(0, |sent| sent.total);
+        bytes as f64 * 8.0 / OVER.as_secs_f64()
+    }
+
+    /// Bits that were sent after the newest packet that was reported and may still come.
+    pub(super) fn in_flight(&self, feedback: &Feedback) -> f64 {
+        let came = self
+            .sent
+            .partition_point(|sent| sent.packet <= feedback.largest);
+        let came = came.checked_sub(1).and_then(|at| self.sent.get(at));
+        let bytes = self.total - came.map_or(0, |sent| sent.total);
+        bytes as f64 * 8.0 * (1.0 - self.loss())
+    }
+
+    /// Bits per second that arrived lately.
+    pub(super) fn delivered(&self) -> Option<f64> {
+        let (first, last) = (self.counts.front()?, self.counts.back()?);
+        let passed = last.at.since(first.at);
+        let bytes = f64::from(last.bytes.wrapping_sub(first.bytes));
+        (passed >= DELIVERED_LEAST).then(|| bytes * 8.0 / passed.as_secs_f64())
+    }
+
+    /// The share of packets lost lately.
+    pub(super) fn loss(&self) -> f64 {
+        let (Some(first), Some(last)) = (self.counts.front(), self.counts.back()) else {
+            return 0.0;
+        };
+        let left = last.largest.saturating_sub(first.largest) as f64;
+        let came = f64::from(last.packets.wrapping_sub(first.packets));
+        if left == 0.0 {
+            return 0.0;
+        }
+        (1.0 - came / left).clamp(0.0, 1.0)
+    }
+
+    /// The share of packets that the link loses by itself: what a full queue lost does not count.
+    pub(super) fn link_loss(&self) -> f64 {
+        let (mut left, mut lost) = (self.clear_packets, self.clear_lost);
+        for (_, more, came) in &self.unsure {
+            left += more;
+            lost += more - came;
+        }
+        (lost / left.max(1.0)).clamp(0.0, 1.0)
+    }
+
+    fn base(&self) -> Option<i64> {
+        self.base.iter().map(|(_, delay)| *delay).min()
+    }
+
+    fn take_samples(&mut self, now: Time, feedback: &Feedback, share: f64) {
+        let mut least = None::<i64>;
+        for sample in &feedback.samples {
+            let packet = feedback.largest.saturating_sub(sample.back.into());
+            let Ok(at) = self.sent.binary_search_by_key(&packet, |sent| sent.packet) else {
+                continue;
+            };
+            let Sent {
+                at: left, total, ..
+            } = self.sent[at];
+            // Only differences count: the clocks' offset, wrapped, is in all of them alike.
+            let reference = self.base.front().map_or(0, |(_, delay)| *delay);
+            let raw = sample.arrival.wrapping_sub(left.low_micros());
+            let delay = reference + i64::from(raw.wrapping_sub(reference as u32) as i32);
+            match self.recent.back_mut() {
+                Some((at, smallest)) if *at == now => *smallest = delay.min(*smallest),
+                _ => self.recent.push_back((now, delay)),
+            }
+            match self.base.back_mut() {
+                Some((at, smallest)) if now.since(*at) < Duration::from_secs(1) => {
+                    *smallest = delay.min(*smallest);
+                }
+                _ => self.base.push_back((now, delay)),
+            }
+            let wait = delay - self.base().unwrap_or(delay);
+            least = Some(least.map_or(wait, |least| least.min(wait)));
+            let arrival = sample.arrival;
+            if let Some(last) = self.last.replace(Came { arrival, total }) {
+                let passed = i64::from(arrival.wrapping_sub(last.arrival) as i32);
+                let bytes = total.saturating_sub(last.total) as f64 * share;
+                // It waited for all of the time: the path was never idle. Where packets overtake
+                // each other, waiting is not for those before.
+                let in_order = feedback.reorder <= MAX_REORDER;
+                if in_order && passed > 0 && wait >= passed {
+                    self.busy.push_back((now, bytes, passed));
+                }
+            }
+        }
+        self.wait = least.unwrap_or(self.wait);
+        let is_old = |at: &Time, age| now.since(*at) > age;
+        while self.recent.len() > STANDING_REPORTS
+            && self
+                .recent
+                .front()
+                .is_some_and(|(at, _)| is_old(at, STANDING))
+        {
+            self.recent.pop_front();
+        }
+        while self
+            .busy
+            .front()
+            .is_some_and(|(at, ..)| is_old(at, BUSY_OVER))
+        {
+            self.busy.pop_front();
+        }
+        while self.base.len() > BASE_SECONDS {
+            self.base.pop_front();
+        }
+    }
+
+    /// Packets that left, and those of them that came, between the last report and this one.
+    fn lost_since_last(&self, feedback: &Feedback) -> (f64, f64) {
+        let left = feedback.largest.saturating_sub(self.reported.largest) as f64;
+        let came = feedback.packets.wrapping_sub(self.reported.packets) as i32;
+        (left, f64::from(came))
+    }
+
+    fn take_counts(&mut self, now: Time, feedback: &Feedback) {
+        let at = now - Duration::from_micros(feedback.age.into());
+        self.reported = Count {
+            at,
+            bytes: feedback.bytes,
+            packets: feedback.packets,
+            largest: feedback.largest,
+        };
+        self.counts.push_back(self.reported);
+        while self.counts.len() > 2
+            && self
+                .counts
+                .get(1)
+                .is_some_and(|one| at.since(one.at) >= OVER)
+        {
+            self.counts.pop_front();
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The sender's bitrate: what the path carries without its queues growing.
+//!
+//! A queue that stands, or packets that come more slowly than they are sent, mean congestion;
+//! loss alone is the link's, and is answered by repair. The rate falls at once to what came
+//! through while the path was busy, gives way a little where a queue begins to stand, and rises
+//! by an amount that grows with the root of the rate: of several that share a bottleneck the
+//! smaller one gains on the larger.
+
+mod measure;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use self::measure::Measure;
+use crate::Time;
+use crate::wire::feedback::Feedback;
+
+/// What a decrease leaves of what the path carries.
+const DECREASE: f64 = 0.85;
+/// What it leaves of the target at most, should the path carry more than that.
+const DECREASE_AT_LEAST: f64 = 0.9;
+/// What it leaves of the target where a queue only begins to stand.
+const YIELD: f64 = 0.92;
+/// Packets that come at less than this share of the rate at which they are sent fill a queue.
+const OVERLOAD: f64 = 0.8;
+/// For so long they do, before that is believed.
+const OVERLOADED_FOR: Duration = Duration::from_millis(20);
+/// Longest pause to let a queue empty.
+const MAX_PAUSE: Duration = Duration::from_millis(400);
+/// Growth per second, as a share, of a target of one bit per second while the path is clear; of
+/// others it is the share by the root: 12 % at 4 Mbit/s.
+const INCREASE: f64 = 240.0;
+/// Time without congestion before the rate grows.
+const CLEAR_FOR: Duration = Duration::from_millis(500);
+/// Growth gets faster by itself in this time without congestion, to so many times at most.
+const FASTER_AFTER: Duration = Duration::from_secs(2);
+/// See [`FASTER_AFTER`].
+const FASTEST: f64 = 3.0;
+/// Loss that is never the link's alone where there is a queue, and where there is none.
+const HEAVY_LOSS: [f64; 2] = [0.15, 0.5];
+/// Loss, where there is a queue, that says that it is full.
+const BRIM_LOSS: f64 = 0.02;
+/// Lowest target, bits per second.
+const MIN_TARGET: f64 = 100_000.0;
+/// Where as much is sent as last met congestion, within these shares, growth is slowed down.
+const NEAR: std::ops::Range<f64> = 0.8..1.1;
+/// To so many bits per second in each second, at most: all who share a bottleneck gain the same,
+/// so that the larger ones, who give way by more, come down to the others.
+const INCREASE_NEAR: f64 = 300_000.0;
+/// The target stays below so many times what is sent.
+const HEADROOM: f64 = 2.0;
+
+/// How much more than the path carries is sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Congestion {
+    /// A queue begins to stand.
+    Slight,
+    /// Frames come late, or packets are lost.
+    Heavy,
+}
+
+/// The sender's view of the path's capacity.
+#[derive(Default)]
+pub(crate) struct Rate {
+    /// Bits per second; `None` until congestion is first met.
+    target: Option<f64>,
+    measure: Measure,
+    /// Since when packets come more slowly than they are sent.
+    overloaded: Option<Time>,
+    congested: Time,
+    /// Bits per second that came through when congestion was last met.
+    carried: f64,
+    /// Nothing is sent until a queue has emptied.
+    draining: bool,
+    grown: Time,
+}
+
+impl Rate {
+    /// Bits per second to stay below; `None` where no limit was met.
+    pub(crate) fn target(&self) -> Option<u64> {
+        self.target.map(|target| target as u64)
+    }
+
+    /// Whether the path's queue is too long: what is lost now is lost to congestion, and more
+    /// packets make it worse.
+    pub(crate) fn is_congested(&self, budget: Duration) -> bool {
+        self.queue_delay() > queue_limit(budget)
+    }
+
+    /// The share of packets that the link loses by itself: what a full queue lost does not count.
+    pub(crate) fn link_loss(&self) -> f64 {
+        self.measure.link_loss()
+    }
+
+    /// Time that packets stand in queues on the path.
+    pub(crate) fn queue_delay(&self) -> Duration {
+        self.measure.queue_delay()
+    }
+
+    /// Takes note of a packet of `len` bytes that left.
+    pub(crate) fn on_sent(&mut self, now: Time, packet: u64, len: usize) {
+        self.measure.on_sent(now, packet, len);
+    }
+
+    /// Takes a report. After a decrease with a long queue, and until something is sent again, returns
+    /// how long the queue takes to empty if nothing is.
+    pub(crate) fn on_feedback(
+        &mut self,
+        now: Time,
+        feedback: &Feedback,
+        rtt: Duration,
+        budget: Duration,
+    ) -> Option<Duration> {
+        let clear = now.since(self.congested) > CLEAR_FOR;
+        if !self.measure.on_feedback(now, feedback, clear) {
+            let drains = self.draining && self.measure.is_paused();
+            return drains.then(|| self.drains_in(feedback, rtt));
+        }
+        self.draining = false;
+        let limit = queue_limit(budget);
+        let Some(congestion) = self.congestion(now, limit) else {
+            self.grow(now);
+            return None;
+        };
+        if congestion == Congestion::Slight && self.target.is_none() {
+            return None;
+        }
+        let standing = self.queue_delay().max(self.measure.wait());
+        self.decrease(congestion)?;
+        (self.congested, self.grown) = (now, now);
+        self.carried = self.measure.capacity().unwrap_or(self.carried);
+        // A queue that frames still pass in time, and has room, empties by itself.
+        let full = self.measure.loss() >= BRIM_LOSS;
+        self.draining = congestion == Congestion::Heavy && (standing > budget / 2 || full);
+        self.measure.begin_anew();
+        self.draining.then(|| self.drains_in(feedback, rtt))
+    }
+
+    /// How long what was sent and not yet reported takes to arrive.
+    fn drains_in(&self, feedback: &Feedback, rtt: Duration) -> Duration {
+        if self.carried == 0.0 {
+            return Duration::ZERO;
+        }
+        let flight = Duration::from_secs_f64(self.measure.in_flight(feedback) / self.carried);
+        let arriving = Duration::from_micros(feedback.age.into()) + rtt / 2;
+        flight.min(MAX_PAUSE).saturating_sub(arriving)
+    }
+
+    fn congestion(&mut self, now: Time, limit: Duration) -> Option<Congestion> {
+        let queue = self.queue_delay();
+        let full = usize::from(queue <= limit / 2);
+        let overload = self.measure.capacity().is_some_and(|capacity| {
+            capacity < OVERLOAD * self.measure.offered(now) && self.measure.wait() > limit / 2
+        });
+        if !overload {
+            self.overloaded = None;
+        }
+        let since = overload.then(|| *self.overloaded.get_or_insert(now));
+        let overloaded = since.is_some_and(|since| now.since(since) >= OVERLOADED_FOR);
+        if overloaded || queue > limit || self.measure.loss() > HEAVY_LOSS[full] {
+            Some(Congestion::Heavy)
+        } else {
+            (queue > limit / 3).then_some(Congestion::Slight)
+        }
+    }
+
+    /// Lowers the target; `None` where nothing is known of what to lower it to.
+    fn decrease(&mut self, congestion: Congestion) -> Option<()> {
+        let delivered = self.measure.delivered()?;
+        let below = match (congestion, self.measure.capacity(), self.target) {
+            (Congestion::Slight, _, target) => target?.min(delivered * HEADROOM) * YIELD,
+            (Congestion::Heavy, Some(capacity), target) => {
+                let most = target.map_or(f64::MAX, |target| target * DECREASE_AT_LEAST);
+                most.min(capacity * DECREASE)
+            }
+            (Congestion::Heavy, None, Some(target)) => target.min(delivered * HEADROOM) * DECREASE,
+            (Congestion::Heavy, None, None) => delivered * DECREASE,
+        };
+        self.target = Some(self.target.unwrap_or(f64::MAX).min(below).max(MIN_TARGET));
+        Some(())
+    }
+
+    fn grow(&mut self, now: Time) {
+        let passed = now
+            .since(self.grown)
+            .min(Duration::from_millis(200))
+            .as_secs_f64();
+        self.grown = now;
+        let clear = now.since(self.congested);
+        if let Some(target) = self.target.filter(|_| clear >= CLEAR_FOR) {
+            let near = NEAR.contains(&(self.measure.offered(now) / self.carried));
+            let usual = INCREASE * target.sqrt();
+            let faster = FASTEST.min(1.0 + clear.as_secs_f64() / FASTER_AFTER.as_secs_f64());
+            let increase = match near {
+                true => usual.min(INCREASE_NEAR),
+                false => usual * faster,
+            };
+            let grown = target + increase * passed;
+            // What is not used is not known to fit.
+            let most = self.measure.delivered().unwrap_or(0.0) * HEADROOM;
+            self.target = Some(grown.min(most.max(target)));
+        }
+    }
+}
+
+/// The queue delay that is still taken for none.
+fn queue_limit(budget: Duration) -> Duration {
+    (budget / 4).clamp(Duration::from_millis(20), Duration::from_millis(60))
+}
