@@ -27,6 +27,16 @@ impl ReplayWindow {
         self.end - number <= WINDOW && self.taken[word(number)] & bit(number) == 0
     }
 
+    /// Whether a number was taken, as far back as is remembered.
+    pub(crate) fn has(&self, number: u64) -> bool {
+        number < self.end && self.end - number <= WINDOW && !self.is_new(number)
+    }
+
+    /// One above the highest number taken.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
     /// Takes a number that [`Self::is_new`]. Returns whether it is the highest so far.
     pub(crate) fn take(&mut self, number: u64) -> bool {
         let newest = number >= self.end;

@@ -42,6 +42,10 @@ pub struct Stats {
     pub clock_skew_ppm: f64,
     /// Sessions opened after the first.
     pub reconnects: u64,
+    /// Times that a session's keys were changed while it went on.
+    pub rekeys: u64,
+    /// Times that the other side was found at another address.
+    pub moves: u64,
     /// Smoothed round-trip time, in microseconds; 0 until measured.
     pub rtt_us: u64,
     /// Largest UDP payload sent, in bytes.
@@ -72,6 +76,8 @@ impl Stats {
             recovered_by_parity: self.recovered_by_parity + current.recovered_by_parity,
             recovered_by_resend: self.recovered_by_resend + current.recovered_by_resend,
             reconnects: self.reconnects + current.reconnects,
+            rekeys: self.rekeys + current.rekeys,
+            moves: self.moves + current.moves,
             ..current
         }
     }

@@ -22,6 +22,8 @@ pub(crate) fn structure(stats: &Stats) -> gst::Structure {
         .field("loss-fraction", stats.loss_fraction)
         .field("clock-skew-ppm", stats.clock_skew_ppm)
         .field("reconnects", stats.reconnects)
+        .field("rekeys", stats.rekeys)
+        .field("moves", stats.moves)
         .field("rtt-ms", stats.rtt_us as f64 / 1_000.0)
         .field("queue-delay-ms", stats.queue_delay_us as f64 / 1_000.0)
         .field("target-bitrate", stats.target_bitrate)

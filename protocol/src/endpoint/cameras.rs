@@ -7,6 +7,7 @@ use super::handshakes::{DEFAULT_LATENCY, refusal};
 use super::peers::{Listening, Peer, Side};
 use super::{Endpoint, Event, PeerId, Role};
 use crate::handshake::Caller;
+use crate::session::Session;
 use crate::wire::control::Message;
 use crate::{Access, Code, Rejection, Time};
 
@@ -41,7 +42,7 @@ impl Endpoint {
             .peers
             .get(&id)
             .and_then(|p| p.session.as_ref())
-            .map(|s| s.remote)
+            .map(Session::remote)
         else {
             return;
         };
@@ -120,7 +121,7 @@ impl Endpoint {
             return Ok(None);
         };
         let same = listening.caller == caller
-            && (caller != Caller::Anonymous || session.remote.ip() == remote.ip());
+            && (caller != Caller::Anonymous || session.remote().ip() == remote.ip());
         if same || session.silence(now) >= NAME_FREE_AFTER {
             return Ok(Some(*holder));
         }
@@ -128,7 +129,7 @@ impl Endpoint {
             Code::NameInUse,
             format!(
                 "a camera at {} uses the name '{camera}': choose another",
-                session.remote.ip()
+                session.remote().ip()
             ),
         ))
     }

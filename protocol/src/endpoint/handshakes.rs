@@ -7,7 +7,7 @@ use super::gate::Admission;
 use super::peers::{Listening, PROOF_TIMEOUT, Peer, RETRY_REFUSED, Side};
 use super::{Connect, Endpoint, Event, MAX_SESSIONS, PeerId, Role};
 use crate::handshake::{Caller, Established, Finished, Initiator, Responder};
-use crate::session::Session;
+use crate::session::{Session, Terms};
 use crate::wire::control::Message;
 use crate::wire::header::{HEADER_LEN, Header, Kind};
 use crate::{Code, Rejection, Time};
@@ -165,15 +165,15 @@ impl Endpoint {
         let Some((response, established)) = responder.answer(psk.as_ref(), index) else {
             return;
         };
-        let session = Session::new(
-            now,
-            from,
-            established,
-            false,
-            0,
-            DEFAULT_LATENCY,
-            self.config.max_frame_size,
-        );
+        let terms = Terms {
+            remote: from,
+            caller: false,
+            mtu: 0,
+            latency: DEFAULT_LATENCY,
+            max_frame_size: self.config.max_frame_size,
+            secret: self.draw_secret(),
+        };
+        let session = Session::new(now, established, terms);
         let side = Side::Listening(Listening {
             caller,
             proved: false,
@@ -258,6 +258,7 @@ impl Endpoint {
         established: Established,
         first: u32,
     ) {
+        let secret = self.draw_secret();
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
         };
@@ -265,15 +266,15 @@ impl Endpoint {
             return;
         };
         let Connect { latency, mtu, .. } = calling.connect;
-        let mut session = Session::new(
-            now,
-            from,
-            established,
-            true,
+        let terms = Terms {
+            remote: from,
+            caller: true,
             mtu,
             latency,
-            self.config.max_frame_size,
-        );
+            max_frame_size: self.config.max_frame_size,
+            secret,
+        };
+        let mut session = Session::new(now, established, terms);
         let latency_ms = u16::try_from(latency.as_millis()).unwrap_or(u16::MAX);
         let request = match &calling.connect.role {
             Role::Publish { camera } => Message::Register {
@@ -298,8 +299,13 @@ impl Endpoint {
         }
         let was_up = std::mem::replace(&mut calling.up, calling.accepted);
         let up = calling.up;
+        if let Some(rekey) = calling.rekey.take() {
+            self.indices.remove(&rekey.index);
+        }
         if let Some(old) = peer.session.replace(session) {
-            self.indices.remove(&old.local_index());
+            for index in old.indices() {
+                self.indices.remove(&index);
+            }
             self.memory -= old.receive_memory();
             peer.past = std::mem::take(&mut peer.past).continued(old.stats(now));
         }
@@ -375,7 +381,7 @@ impl Endpoint {
                 .iter_mut()
                 .find_map(|(id, peer)| match (&mut peer.side, &peer.session) {
                     (Side::Calling(calling), Some(session))
-                        if session.remote == from && session.remote_index() == index =>
+                        if session.remote() == from && session.remote_index() == index =>
                     {
                         Some((*id, calling, session))
                     }

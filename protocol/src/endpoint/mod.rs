@@ -4,6 +4,7 @@ mod cameras;
 mod gate;
 mod handshakes;
 mod peers;
+mod rekey;
 mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -241,7 +242,7 @@ impl Endpoint {
             .iter()
             .filter(|(_, peer)| match (&peer.side, &peer.session) {
                 (Side::Listening(listening), Some(session)) => {
-                    !cameras::allowed(&access, listening, session.remote)
+                    !cameras::allowed(&access, listening, session.remote())
                 }
                 _ => false,
             })
@@ -282,6 +283,7 @@ impl Endpoint {
         let side = Side::Calling(Box::new(peers::Calling {
             connect,
             attempt: None,
+            rekey: None,
             attempts: 0,
             proved: false,
             warned: false,
@@ -495,7 +497,14 @@ impl Endpoint {
             let Some(session) = &mut peer.session else {
                 continue;
             };
-            let remote = session.remote;
+            if let Some(remote) = session.write_challenge(now, buffer) {
+                self.touch(now, id);
+                return Some(Transmit {
+                    remote,
+                    segment_size: buffer.len(),
+                });
+            }
+            let remote = session.remote();
             let written = session.write_batch(now, max_segments.max(1), buffer);
             self.touch(now, id);
             if let Some(segment_size) = written {

@@ -24,6 +24,8 @@ pub(super) const RETRY_REFUSED: Duration = Duration::from_secs(1);
 pub(super) struct Calling {
     pub(super) connect: Connect,
     pub(super) attempt: Option<Initiator>,
+    /// A handshake inside the session, for its next keys.
+    pub(super) rekey: Option<Initiator>,
     pub(super) attempts: u32,
     /// A cookie was answered since the handshake message was last repeated.
     pub(super) proved: bool,
@@ -72,6 +74,12 @@ impl Endpoint {
         u32::from_be_bytes(bytes)
     }
 
+    pub(super) fn draw_secret(&mut self) -> [u8; 32] {
+        let mut secret = [0; 32];
+        self.random.fill(&mut secret);
+        secret
+    }
+
     pub(super) fn draw_index(&mut self) -> u32 {
         loop {
             let index = self.draw();
@@ -116,7 +124,8 @@ impl Endpoint {
             }),
         };
         if let Some(session) = &peer.session {
-            if session.has_output(now) && !std::mem::replace(&mut peer.ready, true) {
+            let output = session.has_output(now) || session.has_challenge(now);
+            if output && !std::mem::replace(&mut peer.ready, true) {
                 self.ready.push_back(id);
             }
             let session_due = session
@@ -175,6 +184,9 @@ impl Endpoint {
             let before = session.receive_memory();
             let mut happened = Vec::new();
             session.handle_timeout(now);
+            if let Some(index) = session.expire_keys(now) {
+                self.indices.remove(&index);
+            }
             let polled = session.poll_streams(now, &mut happened);
             self.memory = self.memory - before + session.receive_memory();
             self.digest(now, id, happened);
@@ -223,7 +235,12 @@ impl Endpoint {
                 peer.session = Some(session);
                 return self.remove(id, reason);
             }
-            self.indices.remove(&session.local_index());
+            for index in session.indices() {
+                self.indices.remove(&index);
+            }
+            if let Some(rekey) = calling.rekey.take() {
+                self.indices.remove(&rekey.index);
+            }
             self.memory -= session.receive_memory();
             peer.past = std::mem::take(&mut peer.past).continued(session.stats(now));
         }
@@ -250,13 +267,15 @@ impl Endpoint {
             self.timers.remove(&(at, id));
         }
         if let Some(session) = &peer.session {
-            self.indices.remove(&session.local_index());
+            for index in session.indices() {
+                self.indices.remove(&index);
+            }
             self.memory -= session.receive_memory();
         }
         match peer.side {
             Side::Calling(calling) => {
-                if let Some(attempt) = calling.attempt {
-                    self.indices.remove(&attempt.index);
+                for handshake in calling.attempt.into_iter().chain(calling.rekey) {
+                    self.indices.remove(&handshake.index);
                 }
             }
             Side::Listening(listening) if !listening.proved => {

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::handshakes::RETRY_FORBIDDEN;
-use super::peers::{Peer, RETRY_REFUSED, Side};
+use super::peers::{Listening, Peer, RETRY_REFUSED, Side};
 use super::{Endpoint, Event, PeerId};
+use crate::handshake::Caller;
 use crate::reassembly::Output;
 use crate::session::{Happened, MAX_RECEIVE_MEMORY};
 use crate::wire::control::Message;
@@ -32,6 +33,7 @@ impl Endpoint {
             id,
             Peer {
                 session: Some(session),
+                side,
                 ..
             },
         )) = peer
@@ -42,17 +44,24 @@ impl Endpoint {
             }
             return;
         };
+        if let Side::Listening(Listening {
+            caller: Caller::Anonymous,
+            ..
+        }) = side
+            && from != session.remote()
+            && self
+                .config
+                .access
+                .as_ref()
+                .is_some_and(|access| !access.accept.allows(from.ip()))
+        {
+            // Who is accepted for an address cannot take the session to where nobody is.
+            return;
+        }
         let before = session.receive_memory();
         let room = room.min(MAX_RECEIVE_MEMORY.saturating_sub(before));
         let mut happened = Vec::new();
-        let result = session.handle_data(
-            now,
-            from,
-            header.packet_number,
-            datagram,
-            room,
-            &mut happened,
-        );
+        let result = session.handle_data(now, from, header, datagram, room, &mut happened);
         self.memory = self.memory - before + session.receive_memory();
         if matches!(result, Ok(false)) {
             return;
@@ -68,7 +77,8 @@ impl Endpoint {
         self.revive(id);
         self.tell_bitrate(id);
         self.digest(now, id, happened);
-        self.settle(now, id, result.map(|_| ()));
+        let result = result.map(|_| ()).and_then(|()| self.renew_keys(now, id));
+        self.settle(now, id, result);
     }
 
     /// Caller: a session thought lost is heard again.
@@ -160,6 +170,14 @@ impl Endpoint {
             (Message::KeyframeRequest { stream }, _) => {
                 self.event(id, Event::KeyframeRequested { stream })
             }
+            (Message::Rekey(init), Side::Listening(_)) => {
+                let offered = self.offer_keys(id, &init);
+                self.settle(now, id, offered);
+            }
+            (Message::Rekeyed(response), Side::Calling(_)) => {
+                let turned = self.turn_keys(now, id, &response);
+                self.settle(now, id, turned);
+            }
             (Message::Close(reason), Side::Listening(_)) => {
                 self.acknowledge(now, id);
                 self.remove(id, reason);
@@ -189,7 +207,7 @@ impl Endpoint {
         };
         let mut datagram = Vec::new();
         if session.has_output(now) && session.write_batch(now, 1, &mut datagram).is_some() {
-            let remote = session.remote;
+            let remote = session.remote();
             self.send_loose(remote, datagram);
         }
     }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{Counting, Input};
 use crate::crypto::{Cipher, Keys};
 use crate::handshake::Established;
-use crate::session::{Broken, MAX_RECEIVE_MEMORY, Session};
+use crate::session::{Broken, MAX_RECEIVE_MEMORY, Session, Terms};
 use crate::wire::header::{Header, Kind};
 use crate::{
     Accept, Access, Code, Config, Connect, Endpoint, Event, Frame, FrameFlags, PeerId, Rejection,
@@ -42,16 +42,15 @@ pub fn session(data: &[u8]) {
         remote_index: 22,
     };
     let mut now = Time::from_nanos(1_000_000_000);
-    let latency = Duration::from_millis(120);
-    let mut session = Session::new(
-        now,
+    let terms = Terms {
         remote,
-        established,
-        input.u8() & 1 != 0,
-        0,
-        latency,
-        1 << 20,
-    );
+        caller: input.u8() & 1 != 0,
+        mtu: 0,
+        latency: Duration::from_millis(120),
+        max_frame_size: 1 << 20,
+        secret: [3; 32],
+    };
+    let mut session = Session::new(now, established, terms);
     let mut number = 0u64;
     while !input.is_empty() {
         let op = input.u8();
@@ -81,7 +80,7 @@ pub fn session(data: &[u8]) {
                 let from = if op & 16 == 0 { remote } else { other };
                 let mut happened = Vec::new();
                 let handled =
-                    session.handle_data(now, from, number, &mut datagram, room, &mut happened);
+                    session.handle_data(now, from, header, &mut datagram, room, &mut happened);
                 number += 1;
                 if handled == Err(Broken) {
                     return;
@@ -93,7 +92,9 @@ pub fn session(data: &[u8]) {
         if session.poll_streams(now, &mut happened).is_err() || session.is_over(now).is_some() {
             return;
         }
-        let (mut buffer, mut batches) = (Vec::new(), 0);
+        let mut buffer = Vec::new();
+        while session.write_challenge(now, &mut buffer).is_some() {}
+        let mut batches = 0;
         while session.has_output(now) && session.write_batch(now, 16, &mut buffer).is_some() {
             buffer.clear();
             batches += 1;

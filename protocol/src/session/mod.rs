@@ -1,5 +1,8 @@
 //! One authenticated association: packet numbers, the control channel, media both ways.
 
+mod epochs;
+mod mtu;
+mod path;
 mod receiver;
 mod sender;
 
@@ -7,6 +10,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use self::epochs::Epochs;
+use self::mtu::{Mtu, Probe};
+use self::path::{Path, Token};
 use self::receiver::Receiver;
 use self::sender::Sender;
 use crate::control::Control;
@@ -16,7 +22,7 @@ use crate::replay::ReplayWindow;
 use crate::wire::control::Message;
 use crate::wire::fragment::Fragment;
 use crate::wire::header::{Header, Kind, MAX_PACKET_NUMBER, TAG_LEN};
-use crate::wire::item::{Item, Items, encode_feedback};
+use crate::wire::item::{Item, Items, encode_feedback, pad};
 use crate::{Error, Frame, MAX_STREAMS, Rejection, Stats, Time};
 
 /// UDP payload that every path is taken to carry (fits an IPv6 tunnel of 1280 bytes).
@@ -37,7 +43,9 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Key-frame requests closer together than this are one.
 const KEYFRAME_INTERVAL: Duration = Duration::from_millis(200);
-/// Pings waiting for their answer to leave, at most.
+/// The same, where frames have come lately.
+const QUIET_WITH_MEDIA: Duration = Duration::from_millis(100);
+/// Pings, or challenges, waiting for their answer to leave, at most.
 const MAX_PONGS: usize = 4;
 
 /// What happened inside the session.
@@ -59,9 +67,25 @@ struct Closing {
     sent: Option<Time>,
 }
 
-pub(crate) struct Session {
+/// What a session begins with, beside its keys.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// Where the other side is.
     pub(crate) remote: SocketAddr,
-    established: Established,
+    /// Whether this side called.
+    pub(crate) caller: bool,
+    /// Bytes of UDP payload; 0 finds it out.
+    pub(crate) mtu: u16,
+    pub(crate) latency: Duration,
+    pub(crate) max_frame_size: usize,
+    /// Random, and nobody else's.
+    pub(crate) secret: [u8; 32],
+}
+
+pub(crate) struct Session {
+    path: Path,
+    epochs: Epochs,
+    mtu: Mtu,
     caller: bool,
     replay: ReplayWindow,
     next_packet: u64,
@@ -70,6 +94,7 @@ pub(crate) struct Session {
     last_heard: Time,
     last_ping: Option<Time>,
     pongs: VecDeque<(u64, Time)>,
+    responses: VecDeque<Token>,
     max_frame_size: usize,
     sender: Sender,
     receiver: Receiver,
@@ -79,19 +104,19 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(
-        now: Time,
-        remote: SocketAddr,
-        established: Established,
-        caller: bool,
-        mtu: u16,
-        latency: Duration,
-        max_frame_size: usize,
-    ) -> Self {
+    pub(crate) fn new(now: Time, established: Established, terms: Terms) -> Self {
         let cipher = established.keys.cipher().name();
-        Self {
+        let Terms {
             remote,
-            established,
+            caller,
+            latency,
+            max_frame_size,
+            ..
+        } = terms;
+        let mtu = Mtu::new(remote, terms.mtu);
+        Self {
+            path: Path::new(remote, terms.secret),
+            epochs: Epochs::new(now, established),
             caller,
             replay: ReplayWindow::new(),
             next_packet: 0,
@@ -100,12 +125,10 @@ impl Session {
             last_heard: now,
             last_ping: None,
             pongs: VecDeque::new(),
+            responses: VecDeque::new(),
             max_frame_size,
-            sender: Sender::new(
-                if mtu == 0 { BASE_MTU } else { mtu },
-                max_frame_size,
-                latency,
-            ),
+            sender: Sender::new(mtu.size(), max_frame_size, latency),
+            mtu,
             receiver: Receiver::new(latency),
             keyframe_asked: BTreeMap::new(),
             closing: None,
@@ -116,12 +139,43 @@ impl Session {
         }
     }
 
-    pub(crate) fn local_index(&self) -> u32 {
-        self.established.local_index
+    /// The session indices that its datagrams may come to.
+    pub(crate) fn indices(&self) -> impl Iterator<Item = u32> {
+        self.epochs.indices()
     }
 
     pub(crate) fn remote_index(&self) -> u32 {
-        self.established.remote_index
+        self.epochs.current().remote_index
+    }
+
+    /// Where the other side is.
+    pub(crate) fn remote(&self) -> SocketAddr {
+        self.path.remote()
+    }
+
+    // Keys.
+
+    /// Caller: whether it is time for new keys.
+    pub(crate) fn is_worn(&self, now: Time) -> bool {
+        let came = self.replay.end();
+        self.closing.is_none() && self.epochs.are_worn(now, self.next_packet, came)
+    }
+
+    /// Listener: keeps new keys that the caller is told of, until it uses them.
+    pub(crate) fn offer_keys(&mut self, next: Established) -> Result<(), Broken> {
+        self.epochs.offer(next)
+    }
+
+    /// Uses new keys that both sides have.
+    pub(crate) fn turn_keys(&mut self, now: Time, next: Established) {
+        self.stats.rekeys += 1;
+        let came = self.replay.end();
+        self.epochs.turn(now, next, self.next_packet, came);
+    }
+
+    /// Ends old keys; returns the session index that is free now.
+    pub(crate) fn expire_keys(&mut self, now: Time) -> Option<u32> {
+        self.epochs.expire(now)
     }
 
     /// Bits per second to stay below; `None` where no limit was met.
@@ -215,8 +269,19 @@ impl Session {
         self.sender.push(now, stream, frame, refuse)
     }
 
+    /// How long a silence a caller puts up with: one that gets frames soon misses them.
+    fn quiet_after(&self) -> Duration {
+        let media = self.receiver.last_symbol();
+        let lately = media.is_some_and(|at| self.last_heard.since(at) < QUIET_AFTER);
+        if lately {
+            QUIET_WITH_MEDIA
+        } else {
+            QUIET_AFTER
+        }
+    }
+
     fn ping_interval(&self, now: Time) -> Duration {
-        if self.caller && self.silence(now) >= QUIET_AFTER {
+        if self.caller && self.silence(now) >= self.quiet_after() {
             SILENT_PING_INTERVAL
         } else {
             PING_INTERVAL
@@ -233,14 +298,11 @@ impl Session {
     }
 
     fn small_due(&self, now: Time) -> Time {
-        let pongs = if self.pongs.is_empty() {
-            None
-        } else {
-            Some(Time::default())
-        };
+        let answers = !self.pongs.is_empty() || !self.responses.is_empty();
+        let answers = answers.then(Time::default);
         let control = self.control.due(self.control_timeout());
         let report = self.receiver.report_due();
-        [Some(self.ping_due(now)), pongs, control, report]
+        [Some(self.ping_due(now)), answers, control, report]
             .into_iter()
             .flatten()
             .min()
@@ -250,6 +312,7 @@ impl Session {
     /// Whether [`Self::write_batch`] has something to write.
     pub(crate) fn has_output(&self, now: Time) -> bool {
         self.small_due(now) <= now
+            || self.mtu.has_probe()
             || self.sender.next_len(now).is_some()
             || self.close_due().is_some_and(|due| due <= now)
     }
@@ -282,6 +345,41 @@ impl Session {
     /// Carries out what is due to be sent later than its cause.
     pub(crate) fn handle_timeout(&mut self, now: Time) {
         self.sender.handle_timeout(now);
+        if self.path.decide(now) {
+            self.moved();
+        }
+        if !self.is_silent(now)
+            && self
+                .mtu
+                .handle_timeout(now, self.rtt.unwrap_or(INITIAL_RTT))
+        {
+            self.sender.set_mtu(self.mtu.size());
+        }
+    }
+
+    /// The other side is at another address.
+    fn moved(&mut self) {
+        self.stats.moves += 1;
+        self.mtu.restart(self.path.remote());
+        self.sender.set_mtu(self.mtu.size());
+    }
+
+    /// A PATH_CHALLENGE to send, and where to; the datagram is appended.
+    pub(crate) fn write_challenge(
+        &mut self,
+        now: Time,
+        buffer: &mut Vec<u8>,
+    ) -> Option<SocketAddr> {
+        let (remote, token) = self.path.take_challenge(now)?;
+        let start = self.begin(buffer);
+        Item::PathChallenge { token }.encode(buffer);
+        self.seal(start, buffer);
+        Some(remote)
+    }
+
+    /// Whether [`Self::write_challenge`] has something to write.
+    pub(crate) fn has_challenge(&self, now: Time) -> bool {
+        self.path.challenge_due().is_some_and(|due| due <= now)
     }
 
     /// When something is to be done although nothing comes.
@@ -292,11 +390,26 @@ impl Session {
             .and_then(|closing| closing.sent)
             .map(|sent| sent + CLOSE_TIMEOUT);
         // A ping interval ends early when silence turns into quiet.
+        let patience = self.quiet_after();
         let quiet =
-            (self.caller && self.silence(now) < QUIET_AFTER).then(|| self.last_heard + QUIET_AFTER);
+            (self.caller && self.silence(now) < patience).then(|| self.last_heard + patience);
+        let mtu = self.mtu.poll_timeout(self.rtt.unwrap_or(INITIAL_RTT));
+        let mtu = mtu.filter(|_| !self.is_silent(now));
+        let path = [
+            self.path.challenge_due(),
+            self.path.decision_due(),
+            self.epochs.expires(),
+            mtu,
+        ];
         let media = [self.receiver.poll_timeout(), self.sender.poll_timeout()];
         let rest = [closing, self.close_due(), quiet, Some(self.small_due(now))];
-        media.into_iter().chain(rest).flatten().min().unwrap_or(now)
+        media
+            .into_iter()
+            .chain(rest)
+            .chain(path)
+            .flatten()
+            .min()
+            .unwrap_or(now)
     }
 
     /// Appends one batch of datagrams, each of the size returned but the last, which may be
@@ -316,6 +429,12 @@ impl Session {
             self.write_small(now, start, buffer);
             return Some(self.seal(start, buffer));
         }
+        if let Some(Probe { clock, size }) = self.mtu.take_probe() {
+            let start = self.begin(buffer);
+            Item::Ping { sent: clock }.encode(buffer);
+            pad((start + usize::from(size)).saturating_sub(TAG_LEN), buffer);
+            return Some(self.seal(start, buffer));
+        }
         let mut size = None;
         for _ in 0..max_segments {
             // Symbols of one frame are equal in size; another size begins another batch.
@@ -327,6 +446,7 @@ impl Session {
             }
             let start = self.begin(buffer);
             self.sender.write(now, self.next_packet, buffer);
+            self.mtu.on_sent(now, self.next_packet, len);
             size = Some(self.seal(start, buffer));
         }
         size
@@ -337,7 +457,7 @@ impl Session {
         let header = Header {
             kind: Kind::Data,
             suite: 0,
-            index: self.established.remote_index,
+            index: self.epochs.current().remote_index,
             packet_number: self.next_packet,
         };
         buffer.extend_from_slice(&header.encode());
@@ -345,7 +465,8 @@ impl Session {
     }
 
     fn seal(&mut self, start: usize, buffer: &mut Vec<u8>) -> usize {
-        self.established.keys.seal(self.next_packet, buffer, start);
+        let keys = &self.epochs.current().keys;
+        keys.seal(self.next_packet, buffer, start);
         self.next_packet += 1;
         self.stats.packets_sent += 1;
         let len = buffer.len() - start;
@@ -370,6 +491,9 @@ impl Session {
             }
             .encode(buffer);
         }
+        for token in self.responses.drain(..) {
+            Item::PathResponse { token }.encode(buffer);
+        }
         let limit = start + usize::from(BASE_MTU) - TAG_LEN;
         if self.receiver.report_due().is_some_and(|due| due <= now) {
             let feedback = self.receiver.report(now, self.rtt.unwrap_or(INITIAL_RTT));
@@ -386,23 +510,33 @@ impl Session {
         &mut self,
         now: Time,
         from: SocketAddr,
-        packet_number: u64,
+        header: Header,
         datagram: &mut [u8],
         room: usize,
         out: &mut Vec<Happened>,
     ) -> Result<bool, Broken> {
         let len = datagram.len();
-        if !self.replay.is_new(packet_number) {
+        let packet_number = header.packet_number;
+        let repeated = !self.replay.is_new(packet_number);
+        if repeated && !self.path.wants_repeated(from, packet_number) {
             self.stats.packets_received_dropped += 1;
             return Ok(false);
         }
-        let Some(plaintext) = self.established.keys.open(packet_number, datagram) else {
+        let opened = self.epochs.open(header.index, packet_number, datagram);
+        let Some((plaintext, next)) = opened else {
             self.stats.packets_received_dropped += 1;
             return Ok(false);
         };
-        if self.replay.take(packet_number) {
-            // The newest packet tells where the peer is now.
-            self.remote = from;
+        let newest = !repeated && self.replay.take(packet_number);
+        let newest = newest.then(|| self.rtt.unwrap_or(INITIAL_RTT));
+        self.path
+            .handle_packet(now, from, packet_number, len, newest);
+        if repeated {
+            self.stats.packets_received_dropped += 1;
+            return Ok(false);
+        }
+        if let Some(next) = next {
+            self.turn_keys(now, next);
         }
         self.last_heard = now;
         self.stats.packets_received += 1;
@@ -442,7 +576,18 @@ impl Session {
                 Item::Feedback(feedback) => {
                     let rtt = self.rtt.unwrap_or(INITIAL_RTT);
                     if feedback.largest < self.next_packet {
+                        self.mtu.on_feedback(&feedback);
                         self.sender.handle_feedback(now, &feedback, rtt);
+                    }
+                }
+                Item::PathChallenge { token } => {
+                    if self.responses.len() < MAX_PONGS {
+                        self.responses.push_back(token);
+                    }
+                }
+                Item::PathResponse { token } => {
+                    if self.path.handle_response(now, token) {
+                        self.moved();
                     }
                 }
                 Item::Fragment { fragment, symbol } => {
@@ -455,6 +600,8 @@ impl Session {
     }
 
     fn handle_pong(&mut self, now: Time, sent: u64, received: u64, answered: u64) {
+        self.mtu.on_pong(now, sent);
+        self.sender.set_mtu(self.mtu.size());
         let away = answered.saturating_sub(received);
         let Some(nanos) = now
             .as_nanos()
@@ -561,7 +708,7 @@ impl Session {
             queue_delay_us: self.sender.queue_delay().as_micros() as u64,
             loss_fraction: self.receiver.loss(),
             clock_skew_ppm: self.receiver.skew_ppm(),
-            mtu: self.sender.mtu(),
+            mtu: self.mtu.size(),
             connected: !self.is_silent(now),
             ..self.stats.clone()
         }

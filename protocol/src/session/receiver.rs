@@ -113,6 +113,11 @@ impl Receiver {
         }
     }
 
+    /// When a symbol of a first flight came last.
+    pub(crate) fn last_symbol(&self) -> Option<Time> {
+        self.last_symbol
+    }
+
     /// Takes note of an authentic and new datagram.
     pub(crate) fn handle_packet(
         &mut self,

@@ -258,8 +258,9 @@ impl Sender {
         self.rate.queue_delay()
     }
 
-    pub(crate) fn mtu(&self) -> u16 {
-        self.mtu
+    /// The size of datagrams from the next frame on.
+    pub(crate) fn set_mtu(&mut self, mtu: u16) {
+        self.mtu = mtu;
     }
 
     /// Caps of a stream; the message to send where they are new.

@@ -12,6 +12,8 @@ const FEED_REQUEST: u8 = 5;
 const FEED_END: u8 = 6;
 const KEYFRAME_REQUEST: u8 = 7;
 const CLOSE: u8 = 8;
+const REKEY: u8 = 9;
+const REKEYED: u8 = 10;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
@@ -36,6 +38,10 @@ pub(crate) enum Message {
     KeyframeRequest { stream: u16 },
     /// The session ends.
     Close(Rejection),
+    /// The caller wants new keys: a HANDSHAKE_INIT.
+    Rekey(Vec<u8>),
+    /// The listener has them, too: the HANDSHAKE_RESP.
+    Rekeyed(Vec<u8>),
 }
 
 impl Message {
@@ -85,6 +91,14 @@ impl Message {
                 out.push(CLOSE);
                 put_rejection(&mut out, rejection);
             }
+            Self::Rekey(handshake) => {
+                out.push(REKEY);
+                out.extend_from_slice(handshake);
+            }
+            Self::Rekeyed(handshake) => {
+                out.push(REKEYED);
+                out.extend_from_slice(handshake);
+            }
         }
         out
     }
@@ -127,6 +141,8 @@ impl Message {
                 stream: stream(&mut reader)?,
             },
             CLOSE => Self::Close(rejection(&mut reader)?),
+            REKEY => Self::Rekey(reader.rest().to_vec()),
+            REKEYED => Self::Rekeyed(reader.rest().to_vec()),
             _ => return None,
         })
     }

@@ -14,6 +14,8 @@ const CONTROL: u8 = 3;
 const CONTROL_ACK: u8 = 4;
 const FEEDBACK: u8 = 5;
 const FRAGMENT: u8 = 6;
+const PATH_CHALLENGE: u8 = 7;
+const PATH_RESPONSE: u8 = 8;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Item<'a> {
@@ -35,6 +37,10 @@ pub(crate) enum Item<'a> {
     ControlAck { next: u16 },
     /// What the receiver of media has and lacks.
     Feedback(Feedback),
+    /// Shows who answers it that the address it was sent to is the other side's.
+    PathChallenge { token: [u8; 8] },
+    /// A challenge's token.
+    PathResponse { token: [u8; 8] },
     /// One symbol of a frame; always last.
     Fragment {
         fragment: Fragment,
@@ -75,12 +81,25 @@ impl Item<'_> {
                 out.extend_from_slice(&next.to_be_bytes());
             }
             Item::Feedback(feedback) => encode_feedback(feedback, usize::MAX, out),
+            Item::PathChallenge { token } => {
+                out.push(PATH_CHALLENGE);
+                out.extend_from_slice(token);
+            }
+            Item::PathResponse { token } => {
+                out.push(PATH_RESPONSE);
+                out.extend_from_slice(token);
+            }
             Item::Fragment { fragment, symbol } => {
                 encode_fragment_head(fragment, out);
                 out.extend_from_slice(symbol);
             }
         }
     }
+}
+
+/// Fills a datagram up to `end` with padding, which is the last of its items.
+pub(crate) fn pad(end: usize, out: &mut Vec<u8>) {
+    out.resize(end.max(out.len()), PADDING);
 }
 
 /// Appends a FRAGMENT up to its symbol, which the caller appends.
@@ -136,6 +155,12 @@ impl<'a> Items<'a> {
                 next: reader.u16()?,
             },
             FEEDBACK => Item::Feedback(Feedback::decode(reader)?),
+            PATH_CHALLENGE => Item::PathChallenge {
+                token: reader.array()?,
+            },
+            PATH_RESPONSE => Item::PathResponse {
+                token: reader.array()?,
+            },
             FRAGMENT => {
                 let fragment = Fragment::decode(reader)?;
                 let symbol = reader.rest();
@@ -184,6 +209,8 @@ mod tests {
             },
             Item::ControlAck { next: 8 },
             Item::Feedback(Feedback::default()),
+            Item::PathChallenge { token: [1; 8] },
+            Item::PathResponse { token: [2; 8] },
         ];
         let mut bytes = Vec::new();
         for item in &items {

@@ -27,6 +27,7 @@ impl Encoder {
 
 fn start(path: Conditions, cameras: &[&str]) -> (World, Vec<PeerId>) {
     let mut world = World::new(1, path);
+    world.mtu = 1200;
     world.start_relay();
     let peers = cameras
         .iter()

@@ -34,7 +34,7 @@ fn measure(
     interval: Duration,
 ) -> Measured {
     let mut world = World::new(frames + len as u64, Conditions::clean(path.delay));
-    world.latency = budget;
+    (world.latency, world.mtu) = (budget, 1200);
     world.start_relay();
     world.host(RELAY).set_latency("door", budget);
     world.start(CAMERA, Default::default());

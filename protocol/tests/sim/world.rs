@@ -55,6 +55,15 @@ pub struct World {
     /// When each frame was handed over at [`RELAY`], and when it was captured.
     pub arrivals: Vec<(Time, Time)>,
     pub latency: Duration,
+    /// What callers are told of the size of datagrams; 0 has them find it out.
+    pub mtu: u16,
+    /// Larger datagrams than this do not arrive.
+    pub largest: usize,
+    /// Somebody who sees what the host at the first address sends to the relay, and sends a copy
+    /// from the second one that comes sooner; what comes there he passes on.
+    pub copier: Option<(SocketAddr, SocketAddr)>,
+    /// Bytes that came to him.
+    pub copier_got: usize,
 }
 
 impl World {
@@ -76,6 +85,10 @@ impl World {
             sent_to_nobody: 0,
             arrivals: Vec::new(),
             latency: LATENCY,
+            mtu: 0,
+            largest: usize::MAX,
+            copier: None,
+            copier_got: 0,
         }
     }
 
@@ -125,7 +138,7 @@ impl World {
             token: None,
             role,
             latency: self.latency,
-            mtu: 0,
+            mtu: self.mtu,
         };
         let now = self.now;
         self.host(at).connect(now, connect).unwrap()
@@ -169,6 +182,27 @@ impl World {
                     self.datagrams += 1;
                     if is_nobody(transmit.remote) {
                         self.sent_to_nobody += datagram.len() as u64;
+                        continue;
+                    }
+                    if let Some((victim, copier)) = self.copier {
+                        let soon = self.now + Duration::from_millis(1);
+                        let flight = if transmit.remote == copier {
+                            self.copier_got += datagram.len();
+                            Some((from, victim, datagram.to_vec()))
+                        } else if from == victim {
+                            Some((copier, transmit.remote, datagram.to_vec()))
+                        } else {
+                            None
+                        };
+                        if let Some(flight) = flight {
+                            self.counter += 1;
+                            self.flights.insert((soon, self.counter), flight);
+                        }
+                        if transmit.remote == copier {
+                            continue;
+                        }
+                    }
+                    if datagram.len() > self.largest {
                         continue;
                     }
                     let seed = &mut self.rng;
