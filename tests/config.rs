@@ -36,7 +36,7 @@ fn every_command_refuses_a_wrong_deployment_with_all_that_is_wrong() {
     let expected = [
         "f.toml:2:10: relay.listen: expected an address and port to listen on, such as '0.0.0.0:8000', found 'nowhere'",
         "f.toml:3:10: relay.accept: expected 'lan', 'known' or 'anyone', found 'lam' (did you mean 'lan'?)",
-        "f.toml:5:1: rtsp.port: no such key (there are listen)",
+        "f.toml:5:1: rtsp.port: no such key (did you mean 'ports'?)",
     ];
     for command in ["check", "camera", "relay"] {
         let (lines, code) = run(command, text);

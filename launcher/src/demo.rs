@@ -59,6 +59,7 @@ fn deployment(webcams: Vec<String>) -> Deployment {
         }),
         rtsp: Some(Rtsp {
             listen: free_tcp(RTSP_PORT),
+            ports: None,
         }),
         users: Vec::new(),
         cameras: tests.chain(webcams).collect(),

@@ -11,7 +11,6 @@ mod logging;
 mod relay;
 mod serve;
 mod stop;
-#[allow(dead_code)]
 mod users;
 
 use std::process::ExitCode;

@@ -60,6 +60,9 @@ pub struct Relay {
 pub struct Rtsp {
     /// The TCP address that players connect to. With port 0 the system picks one.
     pub listen: SocketAddr,
+    /// The first of the two UDP ports that viewers over UDP are sent to from; chosen
+    /// where it is left out.
+    pub ports: Option<u16>,
 }
 
 /// From where one may watch.

@@ -179,8 +179,12 @@ impl Reader<'_, '_> {
             self.problems
                 .add(offset, Some(table.key("listen")), message);
         }
+        let ports = table.text("ports", self.problems, values::ports);
         table.finish(self.problems);
-        Some(Rtsp { listen })
+        Some(Rtsp {
+            listen,
+            ports: ports.map(|ports| ports.value),
+        })
     }
 
     fn cameras(&mut self, found: Found<&DeValue<'_>>, has_relay: bool) -> Vec<Camera> {

@@ -35,6 +35,7 @@ fn reads_every_key() {
         latency = "80ms"
         [rtsp]
         listen = "[::1]:0"
+        ports = "9000-9001"
         [[user]]
         name = "ann"
         password = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQxMjM$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
@@ -59,6 +60,7 @@ fn reads_every_key() {
         }),
         rtsp: Some(Rtsp {
             listen: "[::1]:0".parse().unwrap(),
+            ports: Some(9000),
         }),
         users: vec![User {
             name: "ann".into(),
@@ -369,6 +371,12 @@ fn says_what_is_wrong_with_users() {
     assert_eq!(users[0].cameras, ["*"]);
     let twice = right.clone() + &right.replace("[relay]", "");
     assert_problems(&[
+        (
+            "[relay]\n[rtsp]\nports = \"9001-9002\"",
+            &[
+                "f.toml:3:9: rtsp.ports: expected two ports in a row, the first one even, such as '8556-8557', found '9001-9002' (did you mean '9000-9001'?)",
+            ],
+        ),
         (
             "[relay]\naccess = \"lam\"\n[user]\nname = \"ann\"",
             &[

@@ -43,6 +43,22 @@ pub fn listen(text: &str, default_port: u16) -> Result<SocketAddr, Expected> {
     })
 }
 
+/// Two UDP ports in a row, the first of them even, `8556-8557`; the first.
+pub fn ports(text: &str) -> Result<u16, Expected> {
+    let expected = || Expected::new("two ports in a row, the first one even, such as '8556-8557'");
+    let number = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port >= 2);
+    let first = number(text.split('-').next().unwrap_or_default()).map(|port| port & !1);
+    match (first, text.split_once('-')) {
+        (Some(first), Some((begin, end)))
+            if number(begin) == Some(first) && number(end) == Some(first + 1) =>
+        {
+            Ok(first)
+        }
+        (Some(first), _) => Err(expected().suggest(format!("{first}-{}", first + 1))),
+        _ => Err(expected()),
+    }
+}
+
 /// A relay to send to, `relay.local:8000` or `[fe80::1]:8000`.
 pub fn relay(text: &str) -> Result<String, Expected> {
     let expected =

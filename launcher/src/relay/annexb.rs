@@ -4,6 +4,8 @@
 //! empty, and take the process down where one is; bytes before the first start
 //! code they keep for ever. Pictures are not looked into.
 
+use std::ops::Range;
+
 /// What is wrong with an access unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
@@ -40,6 +42,21 @@ pub fn check(data: &[u8]) -> Result<(), Malformed> {
             None => return Ok(()),
         }
     }
+}
+
+/// Where the NAL units of an access unit in byte-stream format are: without start codes
+/// and the zeros at their ends, and none of them empty.
+pub fn units(data: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let mut next = start_code(data).map(|at| at + 3);
+    std::iter::from_fn(move || {
+        let start = next?;
+        let code = start_code(&data[start..]).map(|at| start + at);
+        next = code.map(|at| at + 3);
+        let unit = &data[start..code.unwrap_or(data.len())];
+        let zeros = unit.iter().rev().take_while(|byte| **byte == 0).count();
+        Some(start..start + unit.len() - zeros)
+    })
+    .filter(|unit| !unit.is_empty())
 }
 
 /// Where the next 00 00 01 is.
@@ -89,6 +106,18 @@ mod tests {
         ];
         for (unit, expected) in cases {
             assert_eq!(check(unit), Err(expected), "{unit:?}");
+        }
+    }
+
+    #[test]
+    fn units_are_found_without_their_padding() {
+        let unit = [
+            0, 0, 0, 1, 9, 0xf0, 0, 0, 1, 0x65, 0x88, 0, 0, 3, 1, 0, 0, 0,
+        ];
+        let found: Vec<_> = units(&unit).collect();
+        assert_eq!(found, [4..6, 9..15]);
+        for broken in [&[][..], &[0, 0, 1], &[0, 0, 1, 0, 0, 1], &[9, 9]] {
+            assert_eq!(units(broken).count(), 0, "{broken:?}");
         }
     }
 

@@ -5,17 +5,20 @@
 
 mod access;
 pub mod address;
-mod annexb;
+pub mod annexb;
 pub mod consumer;
 pub mod feed;
 pub mod feeds;
 mod files;
+#[allow(dead_code, reason = "for the ways out that show states")]
 pub mod frame;
 pub mod jpeg;
 mod keeper;
 #[cfg(test)]
 mod mutation;
+#[allow(dead_code, reason = "for the ways out that show states")]
 pub mod state;
+#[allow(dead_code, reason = "for the ways out that show states")]
 pub mod stream;
 
 use std::net::SocketAddr;
@@ -34,6 +37,7 @@ use crate::config::Deployment;
 use crate::ingest::camrelay::Ingest;
 use crate::serve::rtsp;
 use crate::stop::Stop;
+use crate::users::Users;
 
 /// How often the list of known cameras is looked at.
 const ROUND: Duration = Duration::from_secs(1);
@@ -66,10 +70,11 @@ pub fn run_and_tell(
     })?;
     files::raise_limit();
     let mut gate = Gate::open(deployment)?;
+    let users = Arc::new(Users::new(relay.access, &deployment.users)?);
     let rtsp = deployment
         .rtsp
         .as_ref()
-        .map(|rtsp| rtsp::Server::start(rtsp.listen))
+        .map(|rtsp| rtsp::Server::start(rtsp, users.clone()))
         .transpose()?;
     let mut listeners = Listeners::default();
     if let Some(rtsp) = &rtsp {

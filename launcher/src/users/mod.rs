@@ -146,11 +146,6 @@ impl Users {
         Err(Denied::Unknown)
     }
 
-    /// Whether there are any: whether one has to log in.
-    pub fn is_empty(&self) -> bool {
-        self.users.is_empty()
-    }
-
     fn is_right(
         &self,
         who: &Who,

@@ -1,123 +1,142 @@
-//! Every camera at `rtsp://HOST:PORT/NAME`, over UDP and TCP, through gst-rtsp-server.
+//! Every camera at `rtsp://HOST:PORT/NAME` (RFC 2326), over UDP and TCP.
 //!
-//! All viewers of a camera share one media (`appsrc ! payloader`), which exists
-//! only while somebody watches, and a few seconds more. One thread runs the
-//! server's main context; up to [`CLIENT_THREADS`] answer requests.
+//! gst-rtsp-server 1.22 queues seconds of video for a viewer that does not keep up, shares
+//! sessions between connections, and takes requests of any length from anybody; so this
+//! is a server of our own, of the few methods that players use. A viewer is a consumer of
+//! the camera's streams like any other: its frames are cut into packets when it has sent
+//! what it had, so that it is always the newest that it gets next.
 
-mod factory;
-mod media;
+mod connection;
+mod limits;
 mod mount;
-mod source;
+mod payload;
+mod request;
+mod response;
+mod rtcp;
+mod sdp;
+mod session;
 #[cfg(test)]
 mod tests;
+mod track;
+mod transport;
+mod udp;
+mod writer;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use anyhow::Context;
-use gst_rtsp_server::gst_rtsp::RTSPStatusCode;
-use gst_rtsp_server::prelude::*;
-use gst_rtsp_server::{RTSPClient, RTSPContext, RTSPMountPoints, RTSPServer, RTSPThreadPool, gio};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
 
-use self::factory::Factory;
+use self::limits::{Limits, Place};
 use self::mount::{Mount, Refusal};
+use self::session::Connection;
+use self::udp::Udp;
+use crate::config::Rtsp;
 use crate::relay::feed::Feed;
 use crate::relay::feeds::Event;
 use crate::relay::stream::Stream;
+use crate::users::Users;
 
-/// Threads that answer viewers' requests.
-const CLIENT_THREADS: i32 = 8;
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
-/// Largest body of a request, in bytes.
-const CONTENT_LIMIT: u32 = 64 << 10;
-/// How often sessions that timed out and medias that nobody watches are let go.
+/// Passwords that may be checked, or wait for it, besides the threads that serve.
+const BLOCKING_THREADS: usize = 16;
+/// How often it is looked whether a camera can be watched that could not.
 const ROUND: Duration = Duration::from_secs(2);
+/// The longest wait of the end for what the viewers are being sent.
+const END: Duration = Duration::from_secs(1);
+/// What the kernel may hold of a viewer's packets that are not on their way yet, in
+/// bytes: little, as what is in there is no longer the newest.
+const NOT_SENT: u32 = 64 << 10;
+/// Whoever acknowledges nothing for so long is gone.
+const GONE: Duration = Duration::from_secs(10);
+/// Rest after an accept that failed, mostly for lack of descriptors.
+const REST: Duration = Duration::from_millis(100);
 
 /// The RTSP server; ends when it is dropped.
 pub struct Server {
-    server: RTSPServer,
+    runtime: Option<Runtime>,
     address: SocketAddr,
-    urls: Arc<Urls>,
-    main_loop: glib::MainLoop,
-    /// Ends the thread of the rounds when it is dropped.
-    stop_rounds: Option<Sender<()>>,
-    threads: Vec<JoinHandle<()>>,
+    shared: Arc<Shared>,
+}
+
+/// What all connections share.
+struct Shared {
+    users: Arc<Users>,
+    urls: Urls,
+    udp: Option<Arc<Udp>>,
+    limits: Arc<Limits>,
+    /// How long a viewer may be silent, in seconds.
+    timeout: u64,
+    /// Whether it was said that a password came in plain text.
+    warned: AtomicBool,
 }
 
 /// The cameras that can be asked for.
 struct Urls {
-    points: RTSPMountPoints,
-    context: glib::MainContext,
     /// Where the server listens.
     address: SocketAddr,
     mounts: Mutex<HashMap<String, Arc<Mount>>>,
 }
 
 impl Server {
-    /// Listens on `listen`; with port 0 the system picks one.
-    pub fn start(listen: SocketAddr) -> anyhow::Result<Self> {
-        let context = glib::MainContext::new();
-        let server = RTSPServer::new();
-        server.set_address(&listen.ip().to_string());
-        server.set_service(&listen.port().to_string());
-        server.set_backlog(BACKLOG);
-        server.set_content_length_limit(CONTENT_LIMIT);
-        let threads = RTSPThreadPool::new();
-        threads.set_max_threads(CLIENT_THREADS);
-        server.set_thread_pool(Some(&threads));
-        let points = RTSPMountPoints::new();
-        server.set_mount_points(Some(&points));
+    /// Listens as the deployment says; with port 0 the system picks one.
+    pub fn start(rtsp: &Rtsp, users: Arc<Users>) -> anyhow::Result<Self> {
+        Self::start_with(rtsp, users, session::TIMEOUT)
+    }
 
-        let accepting = server
-            .create_source(gio::Cancellable::NONE)
-            .with_context(|| no_listening(listen))?;
-        let port = u16::try_from(server.bound_port()).unwrap_or_default();
-        let address = SocketAddr::new(listen.ip(), port);
-        let urls = Arc::new(Urls {
-            points,
-            context: context.clone(),
-            address,
-            mounts: Mutex::default(),
+    /// As [`Self::start`]; viewers may be silent for so many seconds.
+    fn start_with(rtsp: &Rtsp, users: Arc<Users>, timeout: u64) -> anyhow::Result<Self> {
+        let threads = available_parallelism().map_or(2, |count| count.get().clamp(2, 8));
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_name("rtsp")
+            .enable_all()
+            .build()
+            .context("no threads for the RTSP server")?;
+        let entered = runtime.enter();
+        let listen = rtsp.listen;
+        let listener = listener(listen).with_context(|| no_listening(listen))?;
+        let address = listener.local_addr()?;
+        let udp = Arc::new(udp(rtsp, address)?);
+        let (first, last) = udp.ports();
+        tracing::debug!("sending to viewers over UDP from ports {first} and {last}");
+        let shared = Arc::new(Shared {
+            users,
+            urls: Urls {
+                address,
+                mounts: Mutex::default(),
+            },
+            udp: Some(udp.clone()),
+            limits: Arc::default(),
+            timeout,
+            warned: AtomicBool::new(false),
         });
-        let hooks = urls.clone();
-        server.connect_client_connected(move |_, client| hooks.watch(client));
-        accepting.attach(Some(&context));
-        let sessions = server
-            .session_pool()
-            .context("the RTSP server has no sessions")?;
-        let (stop_rounds, stopped) = channel();
-        let mounts = urls.clone();
-        let rounds = thread::Builder::new()
-            .name("rtsp rounds".into())
-            .spawn(move || {
-                while stopped.recv_timeout(ROUND) == Err(RecvTimeoutError::Timeout) {
-                    sessions.cleanup();
-                    for mount in mounts.all() {
-                        mount.round();
-                        mounts.announce(&mount);
-                    }
+        runtime.spawn(accept(listener, shared.clone()));
+        runtime.spawn(async move { udp.listen().await });
+        let rounds = shared.clone();
+        runtime.spawn(async move {
+            let mut tick = tokio::time::interval(ROUND);
+            loop {
+                tick.tick().await;
+                for mount in rounds.urls.all() {
+                    rounds.urls.announce(&mount);
                 }
-            })
-            .context("no thread for the RTSP server")?;
-
-        let main_loop = glib::MainLoop::new(Some(&context), false);
-        let running = main_loop.clone();
-        let thread = thread::Builder::new()
-            .name("rtsp".into())
-            .spawn(move || running.run())
-            .context("no thread for the RTSP server")?;
+            }
+        });
+        drop(entered);
         Ok(Self {
-            server,
+            runtime: Some(runtime),
             address,
-            urls,
-            main_loop,
-            stop_rounds: Some(stop_rounds),
-            threads: vec![rounds, thread],
+            shared,
         })
     }
 
@@ -128,44 +147,117 @@ impl Server {
 
     /// What has to be told about feeds.
     pub fn listener(&self) -> impl Fn(&Event) + Send + Sync + 'static {
-        let urls = self.urls.clone();
+        let shared = self.shared.clone();
         move |event| match event {
-            Event::Opened(feed) => urls.open(feed),
-            Event::Ready(feed, stream) => urls.ready(feed, stream),
-            Event::StateChanged(_) => {}
-            Event::Forgotten(feed) => urls.forget(feed),
+            Event::Opened(feed) => shared.urls.open(feed),
+            Event::Ready(feed, stream) => shared.urls.ready(feed, stream),
+            Event::Forgotten(feed) => shared.urls.forget(feed),
+            _ => {}
         }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.server
-            .client_filter(Some(&mut |_, _| gst_rtsp_server::RTSPFilterResult::Remove));
-        let main_loop = self.main_loop.clone();
-        self.urls.context.invoke(move || main_loop.quit());
-        drop(self.stop_rounds.take());
-        for thread in self.threads.drain(..) {
-            // A panic of the thread is in the log already.
-            let _ = thread.join();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_timeout(END);
         }
-        // Most of it is waiting for threads to end, so it is done side by side.
-        let mounts = self.urls.all();
-        let share = mounts.len().div_ceil(CLIENT_THREADS as usize).max(1);
-        thread::scope(|scope| {
-            for mounts in mounts.chunks(share) {
-                scope.spawn(|| mounts.iter().for_each(|mount| mount.close()));
+    }
+}
+
+fn listener(listen: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match listen {
+        SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4(),
+        SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(listen)?;
+    socket.listen(BACKLOG as u32)
+}
+
+/// The UDP ports of the deployment; where it says none, the even one after that of TCP and
+/// its neighbour, or others where those are taken.
+fn udp(rtsp: &Rtsp, address: SocketAddr) -> anyhow::Result<Udp> {
+    if let Some(first) = rtsp.ports {
+        return Udp::bind(address.ip(), Some(first));
+    }
+    let near = address.port().checked_add(3).map(|port| port & !1);
+    match near.filter(|_| rtsp.listen.port() != 0) {
+        Some(first) => {
+            Udp::bind(address.ip(), Some(first)).or_else(|_| Udp::bind(address.ip(), None))
+        }
+        None => Udp::bind(address.ip(), None),
+    }
+}
+
+/// Takes connections in for ever.
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    loop {
+        let (stream, viewer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!("a viewer could not be accepted: {error}");
+                tokio::time::sleep(REST).await;
+                continue;
             }
-        });
+        };
+        match shared.limits.take(viewer.ip()) {
+            Some(place) => {
+                let shared = shared.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = connected(stream, viewer, place, shared).await {
+                        tracing::debug!("viewer {viewer}: {error}");
+                    }
+                });
+            }
+            None => tracing::debug!("viewer {viewer}: too many connections"),
+        }
+    }
+}
+
+async fn connected(
+    stream: TcpStream,
+    viewer: SocketAddr,
+    place: Place,
+    shared: Arc<Shared>,
+) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(&stream);
+    socket.set_tcp_user_timeout(Some(GONE))?;
+    socket.set_tcp_notsent_lowat(NOT_SENT)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(GONE).with_interval(GONE / 2))?;
+    let canonical =
+        |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+    let local = stream.local_addr()?;
+    let udp = shared.udp.clone();
+    // Reports come, and packets go, as the socket's family writes addresses.
+    let addresses = if local.is_ipv4() {
+        (canonical(viewer), canonical(local))
+    } else {
+        (viewer, local)
+    };
+    let connection = Connection::new(shared, place, addresses, false);
+    let (from, to) = stream.into_split();
+    connection::serve(connection, udp, from, to).await
+}
+
+impl Shared {
+    /// Says once that passwords can be read on the way.
+    fn warn_of_plain_passwords(&self, viewer: SocketAddr, secure: bool) {
+        let exposed = !secure && !viewer.ip().to_canonical().is_loopback();
+        if exposed && !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "viewer {viewer}: it sends its password where others on the network can read it; \
+                 passwords are safe over rtsps://"
+            );
+        }
     }
 }
 
 impl Urls {
     fn open(&self, feed: &Arc<Feed>) {
-        let mount = Arc::new(Mount::new(feed.clone(), self.context.clone()));
-        self.lock().insert(feed.name().to_owned(), mount.clone());
-        self.points
-            .add_factory(&format!("/{}", feed.name()), Factory::new(mount));
+        let mount = Arc::new(Mount::new(feed.clone()));
+        self.lock().insert(feed.name().to_owned(), mount);
     }
 
     fn ready(&self, feed: &Arc<Feed>, stream: &Arc<Stream>) {
@@ -197,51 +289,11 @@ impl Urls {
         }
     }
 
+    /// Ends the sessions of its viewers, too: they hold what its mount tells them by.
     fn forget(&self, feed: &Arc<Feed>) {
-        self.points.remove_factory(&format!("/{}", feed.name()));
-        let mount = self.lock().remove(feed.name());
-        if let Some(mount) = mount {
+        if let Some(mount) = self.lock().remove(feed.name()) {
             mount.close();
         }
-    }
-
-    /// Hooks into the requests of a viewer that connects.
-    fn watch(self: &Arc<Self>, client: &RTSPClient) {
-        let urls = self.clone();
-        client.connect_pre_describe_request(move |_, request| match urls.asked(request) {
-            None => RTSPStatusCode::NotFound,
-            Some(mount) => match mount.layout() {
-                Ok(_) => RTSPStatusCode::Ok,
-                Err(why) => {
-                    tracing::debug!("camera {}: a viewer is refused: {why}", mount.feed().name());
-                    why.status()
-                }
-            },
-        });
-        let urls = self.clone();
-        client.connect_setup_request(move |client, request| {
-            if let Some(mount) = urls.asked(request) {
-                mount.joined(client);
-            }
-        });
-        let urls = self.clone();
-        client.connect_teardown_request(move |client, request| {
-            if let Some(mount) = urls.asked(request) {
-                mount.left(client);
-            }
-        });
-        let urls = self.clone();
-        client.connect_play_request(move |_, request| {
-            if let Some(mount) = urls.asked(request) {
-                mount.plays();
-            }
-        });
-    }
-
-    /// The camera that a request is about.
-    fn asked(&self, request: &RTSPContext) -> Option<Arc<Mount>> {
-        let path = request.uri()?.decode_path_components();
-        self.mount(path.iter().find(|part| !part.is_empty())?)
     }
 
     fn all(&self) -> Vec<Arc<Mount>> {

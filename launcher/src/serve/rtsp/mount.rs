@@ -1,16 +1,13 @@
-//! One camera among the RTSP server's URLs: what its media is built of, and when
-//! it has to go.
+//! One camera among the RTSP server's URLs: what a viewer of it is shown.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use gst_rtsp_server::prelude::*;
-use gst_rtsp_server::{RTSPClient, gst_rtsp::RTSPStatusCode};
+use tokio::sync::watch;
 
-use super::factory::can_carry;
-use super::media::Media;
-use super::source::Source;
+use super::payload::{Cutter, format};
 use crate::relay::feed::Feed;
 use crate::relay::frame::{Codec, Frame};
 use crate::relay::jpeg::Misfit;
@@ -20,7 +17,7 @@ use crate::relay::stream::Stream;
 /// at most; then they are shown the others without it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// The streams that a media shows: number, stream, and a frame to start at.
+/// The streams that a viewer is shown: number, stream, and a frame to start at.
 pub type Layout = Vec<(u16, Arc<Stream>, Arc<Frame>)>;
 
 /// Why a camera cannot be watched over RTSP now.
@@ -39,10 +36,10 @@ pub enum Refusal {
 
 impl Refusal {
     /// What the viewer is answered.
-    pub fn status(&self) -> RTSPStatusCode {
+    pub fn status(&self) -> u16 {
         match self {
-            Self::NotYet => RTSPStatusCode::ServiceUnavailable,
-            Self::Misfit(_) | Self::Codec(_) => RTSPStatusCode::UnsupportedMediaType,
+            Self::NotYet => 503,
+            Self::Misfit(_) | Self::Codec(_) => 415,
         }
     }
 }
@@ -50,55 +47,25 @@ impl Refusal {
 /// One camera among the URLs.
 pub struct Mount {
     feed: Arc<Feed>,
-    /// Where viewers are disconnected.
-    context: glib::MainContext,
     /// Whether it was said where the camera is watched.
     announced: AtomicBool,
-    state: Mutex<State>,
-}
-
-/// The media is held besides its viewers, and let go some time after the last one
-/// left. Otherwise gst-rtsp-server 1.22 hands a media that is just ending to who
-/// comes next, and then refuses to start it.
-#[derive(Default)]
-struct State {
-    /// Numbers the medias; a new one is built when it changes.
-    generation: u64,
-    current: Current,
-    /// Medias of earlier generations, to be let go in the next round but one: who
-    /// was handed one of these before has long started it by then.
-    retired: Vec<Media>,
-    /// Those to be let go in the next round.
-    releasing: Vec<Media>,
-}
-
-/// The media of this generation.
-#[derive(Default)]
-struct Current {
-    media: Option<Media>,
-    /// What it shows; empty before it is built.
-    shows: Vec<(u16, Codec)>,
-    sources: Vec<Weak<Source>>,
-    /// Who set it up.
-    viewers: Vec<glib::WeakRef<RTSPClient>>,
-    /// Nobody watched in the round before.
-    idle: bool,
-}
-
-/// A media's word with its mount.
-pub struct Ticket {
-    mount: Weak<Mount>,
-    generation: u64,
+    /// What cuts the frames of each stream into packets.
+    cutters: Mutex<HashMap<u16, Arc<Cutter>>>,
+    /// What viewers were shown as they came, for as long as there are any.
+    shown: Mutex<Vec<(u16, Codec)>>,
+    /// Ends the sessions of those who were shown something else.
+    changed: watch::Sender<()>,
 }
 
 impl Mount {
-    /// The mount of a camera; `context` is where the server runs.
-    pub fn new(feed: Arc<Feed>, context: glib::MainContext) -> Self {
+    /// The mount of a camera.
+    pub fn new(feed: Arc<Feed>) -> Self {
         Self {
             feed,
-            context,
             announced: AtomicBool::new(true),
-            state: Mutex::default(),
+            cutters: Mutex::default(),
+            shown: Mutex::default(),
+            changed: watch::Sender::new(()),
         }
     }
 
@@ -107,7 +74,7 @@ impl Mount {
         &self.feed
     }
 
-    /// What a media shows that is built now.
+    /// What a viewer is shown who comes now.
     pub fn layout(&self) -> Result<Layout, Refusal> {
         let mut layout = Layout::new();
         let mut refusal = Refusal::NotYet;
@@ -115,7 +82,7 @@ impl Mount {
             let Some((codec, since)) = stream.codec() else {
                 continue;
             };
-            if !can_carry(&codec) {
+            if format(&codec).is_none() {
                 refusal = Refusal::Codec(codec);
                 continue;
             }
@@ -139,6 +106,13 @@ impl Mount {
         }
     }
 
+    /// What cuts the frames of that stream into packets.
+    pub fn cutter(&self, stream: u16) -> Arc<Cutter> {
+        let mut cutters = lock(&self.cutters);
+        let new = || Arc::new(Cutter::new(self.feed.name()));
+        cutters.entry(stream).or_insert_with(new).clone()
+    }
+
     /// The camera came (again), or sends something else.
     pub fn announce_again(&self) {
         self.announced.store(false, Ordering::Relaxed);
@@ -158,168 +132,49 @@ impl Mount {
         first.then(|| streams.collect::<Vec<_>>().join(", "))
     }
 
-    /// The name under which gst-rtsp-server shares the media.
-    pub fn key(&self) -> String {
-        self.lock().generation.to_string()
-    }
-
-    /// A media was built that shows `layout`.
-    pub fn built(&self, layout: Layout, sources: Vec<Weak<Source>>) {
-        let mut state = self.lock();
-        state.current.shows = layout
-            .into_iter()
-            .map(|(number, _, start)| (number, start.codec.clone()))
-            .collect();
-        state.current.sources = sources;
-    }
-
-    /// The word of the media that was just built.
-    pub fn ticket(self: &Arc<Self>) -> Ticket {
-        Ticket {
-            mount: Arc::downgrade(self),
-            generation: self.lock().generation,
+    /// A viewer was shown this layout. What it is given changes when its session has to
+    /// end, because the camera sends something else.
+    pub fn joined(&self, layout: &Layout) -> watch::Receiver<()> {
+        let mut shown = lock(&self.shown);
+        if self.changed.receiver_count() == 0 {
+            *shown = codecs(layout);
         }
+        self.changed.subscribe()
     }
 
-    /// A viewer set up the media; that may have been built of something else
-    /// than the camera sends now.
-    pub fn joined(&self, viewer: &RTSPClient) {
-        self.left(viewer);
-        self.lock().current.viewers.push(viewer.downgrade());
-        self.check();
-    }
-
-    /// A viewer is done with the media, or gone.
-    pub fn left(&self, viewer: &RTSPClient) {
-        let viewers = &mut self.lock().current.viewers;
-        viewers.retain(|known| known.upgrade().is_some_and(|known| known != *viewer));
-    }
-
-    /// Lets go what nobody watches; to be called every few seconds.
-    pub fn round(&self) {
-        let mut state = self.lock();
-        let retired = std::mem::take(&mut state.retired);
-        let released = std::mem::replace(&mut state.releasing, retired);
-        let current = &mut state.current;
-        let watched = current
-            .viewers
-            .iter()
-            .any(|viewer| viewer.upgrade().is_some());
-        let was_idle = std::mem::replace(&mut current.idle, !watched);
-        if current.media.is_some() && was_idle && !watched {
-            state.retire();
-        }
-        drop(state);
-        for media in released {
-            // What fails here is over already.
-            let _ = media.unprepare();
-        }
-    }
-
-    /// A viewer starts to play: it needs something to start at.
-    pub fn plays(&self) {
-        let sources = self.lock().current.sources.clone();
-        for source in sources.iter().filter_map(Weak::upgrade) {
-            source.refresh();
-        }
-    }
-
-    /// Drops the media when it no longer shows what the camera sends.
+    /// Ends the sessions of viewers who were shown other streams than there are now.
     pub fn check(&self) {
-        let now: Vec<_> = match self.layout() {
-            Ok(layout) => layout
-                .into_iter()
-                .map(|(number, _, start)| (number, start.codec.clone()))
-                .collect(),
+        let now = match self.layout() {
+            Ok(layout) => codecs(&layout),
             Err(Refusal::Codec(_)) => Vec::new(),
             Err(_) => return,
         };
-        let state = self.lock();
-        if !state.current.shows.is_empty() && state.current.shows != now {
-            let generation = state.generation;
-            drop(state);
-            if self.drop_media(generation) {
-                tracing::info!(
-                    "camera {}: it sends other streams than before; RTSP viewers have to reconnect",
-                    self.feed.name()
-                );
-            }
-        }
-    }
-
-    /// Forgets the media of that generation and disconnects its viewers, so that
-    /// the next one who comes gets a new media. False: that was done before.
-    pub fn drop_media(&self, generation: u64) -> bool {
-        let mut state = self.lock();
-        if state.generation != generation {
-            return false;
-        }
-        let viewers = state.retire();
-        drop(state);
-        // Not from here: this may be a thread of the media, which ends with its viewers.
-        self.context.invoke(move || {
-            for viewer in viewers.iter().filter_map(glib::WeakRef::upgrade) {
-                viewer.close();
-            }
-        });
-        true
-    }
-
-    /// Drops whatever media there is, and lets go all of them at once.
-    pub fn close(&self) {
-        let generation = self.lock().generation;
-        self.drop_media(generation);
-        self.round();
-        self.round();
-    }
-
-    /// Makes the media fail as a broken element would.
-    #[cfg(test)]
-    pub fn fail_for_test(&self) {
-        let sources = self.lock().current.sources.clone();
-        for source in sources.iter().filter_map(Weak::upgrade) {
-            source.fail_for_test();
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Ticket {
-    /// The media met an error.
-    pub fn failed(&self, error: &glib::Error) {
-        if let Some(mount) = self.mount.upgrade()
-            && mount.drop_media(self.generation)
-        {
-            tracing::warn!(
-                "camera {}: its RTSP stream failed ({error}); viewers have to reconnect",
-                mount.feed.name()
-            );
-        }
-    }
-
-    /// The media has started, and is the mount's to let go.
-    pub fn hold(&self, media: &Media) {
-        let Some(mount) = self.mount.upgrade() else {
+        let mut shown = lock(&self.shown);
+        if self.changed.receiver_count() == 0 || *shown == now {
             return;
-        };
-        let mut state = mount.lock();
-        if state.generation == self.generation {
-            state.current.media = Some(media.clone());
-        } else {
-            state.retired.push(media.clone());
         }
+        *shown = now;
+        drop(shown);
+        self.changed.send_replace(());
+        tracing::info!(
+            "camera {}: it sends other streams than before; RTSP viewers have to reconnect",
+            self.feed.name()
+        );
+    }
+
+    /// Ends the sessions of all viewers.
+    pub fn close(&self) {
+        self.changed.send_replace(());
     }
 }
 
-impl State {
-    /// Makes way for another media; the viewers of this one.
-    fn retire(&mut self) -> Vec<glib::WeakRef<RTSPClient>> {
-        let old = std::mem::take(&mut self.current);
-        self.generation += 1;
-        self.retired.extend(old.media);
-        old.viewers
-    }
+fn codecs(layout: &Layout) -> Vec<(u16, Codec)> {
+    let streams = layout.iter();
+    streams
+        .map(|(number, _, start)| (*number, start.codec.clone()))
+        .collect()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Socket, Type};
+
 /// What any single answer or packet may take; only ever reached when a test fails.
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -29,6 +31,11 @@ impl Packet {
         self.0[1] & 0x80 != 0
     }
 
+    /// The moment of its frame, in ticks.
+    pub fn time(&self) -> u32 {
+        u32::from_be_bytes(*self.0[4..].first_chunk().expect("an RTP header"))
+    }
+
     pub fn payload(&self) -> &[u8] {
         &self.0[12..]
     }
@@ -36,7 +43,24 @@ impl Packet {
 
 impl Client {
     pub fn connect(address: SocketAddr, camera: &str) -> Self {
-        let connection = TcpStream::connect(address).expect("the server accepts");
+        Self::over(
+            TcpStream::connect(address).expect("the server accepts"),
+            camera,
+        )
+    }
+
+    /// A client whose system holds little that it has not read yet.
+    pub fn narrow(address: SocketAddr, camera: &str) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket
+            .set_recv_buffer_size(64 << 10)
+            .expect("it can be set");
+        socket.connect(&address.into()).expect("the server accepts");
+        Self::over(socket.into(), camera)
+    }
+
+    fn over(connection: TcpStream, camera: &str) -> Self {
+        let address = connection.peer_addr().expect("it is connected");
         connection
             .set_read_timeout(Some(DEADLINE))
             .expect("a deadline can be set");
@@ -46,6 +70,11 @@ impl Client {
             requests: 0,
             session: None,
         }
+    }
+
+    /// What it gives as its session.
+    pub fn session(&self) -> Option<&str> {
+        self.session.as_deref()
     }
 
     /// A client that plays the first stream.
@@ -71,6 +100,7 @@ impl Client {
     pub fn request(&mut self, method: &str, path: &str, headers: &str) -> Response {
         self.requests += 1;
         let session = match &self.session {
+            _ if headers.contains("Session:") => String::new(),
             Some(session) => format!("Session: {session}\r\n"),
             None => String::new(),
         };

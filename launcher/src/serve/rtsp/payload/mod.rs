@@ -1,0 +1,217 @@
+//! From a frame to RTP packets: once per frame, whoever watches.
+//!
+//! Only the headers of RTP itself differ between viewers (see [`super::track`]); what
+//! follows them is shared, and the frame's bytes are never copied.
+
+mod jpeg;
+mod units;
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::relay::frame::{Codec, Frame};
+
+/// The most of a packet that follows its RTP header, in bytes: with RTP, UDP and IPv6
+/// headers it passes a path of 1,480 bytes.
+const MAX_BODY: usize = 1388;
+/// Frames whose packets are kept for the viewers that have yet to send them.
+const KEPT: usize = 2;
+
+/// How RTP carries a codec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// The kind of media in a description.
+    pub media: &'static str,
+    /// Its name in a description, `a=rtpmap`.
+    pub encoding: &'static str,
+    /// Ticks of its RTP clock in a second.
+    pub rate: u32,
+    /// The payload type that is always its own (RFC 3551, section 6), if it has one.
+    pub payload_type: Option<u8>,
+}
+
+/// How RTP carries that codec; `None` where RTSP players know no way.
+pub fn format(codec: &Codec) -> Option<Format> {
+    let video = |encoding, payload_type| Format {
+        media: "video",
+        encoding,
+        rate: 90_000,
+        payload_type,
+    };
+    Some(match codec {
+        Codec::Jpeg => video("JPEG/90000", Some(26)),
+        Codec::H264 => video("H264/90000", None),
+        Codec::H265 => video("H265/90000", None),
+        Codec::Opus => Format {
+            media: "audio",
+            // Always two channels, whatever it carries (RFC 7587, section 7).
+            encoding: "opus/48000/2",
+            rate: 48_000,
+            payload_type: None,
+        },
+        Codec::Other(_) => return None,
+    })
+}
+
+/// The format parameters of a description, `a=fmtp`, that `start` needs.
+pub fn parameters(start: &Frame) -> Option<String> {
+    let data = start.buffer.map_readable().ok()?;
+    match start.codec {
+        Codec::H264 => Some(units::h264_parameters(&data)),
+        Codec::H265 => Some(units::h265_parameters(&data)),
+        _ => None,
+    }
+}
+
+/// What follows the RTP headers of one frame's packets.
+pub struct Packets {
+    data: gst::MappedBuffer<gst::buffer::Readable>,
+    cut: Cut,
+    /// Whether the last packet is marked as the end of the frame.
+    marked: bool,
+}
+
+/// Where a frame is cut into packets.
+#[derive(Default)]
+struct Cut {
+    /// Payload headers, one after the other.
+    heads: Vec<u8>,
+    /// For each packet its range of `heads` and its range of the frame.
+    pieces: Vec<(Range<usize>, Range<usize>)>,
+}
+
+impl Cut {
+    /// Adds a packet of these bytes and that range of the frame.
+    fn add(&mut self, head: &[u8], body: Range<usize>) {
+        let start = self.heads.len();
+        self.heads.extend_from_slice(head);
+        self.pieces.push((start..self.heads.len(), body));
+    }
+}
+
+impl Packets {
+    /// The packets of a frame; `None` where RTP cannot carry it.
+    pub fn of(frame: &Frame) -> Option<Self> {
+        if frame.jpeg.is_some_and(|picture| picture.misfit.is_some()) {
+            return None;
+        }
+        let data = frame.buffer.clone().into_mapped_buffer_readable().ok()?;
+        let cut = match frame.codec {
+            Codec::Jpeg => jpeg::cut(&data)?,
+            Codec::H264 => units::cut_h264(&data),
+            Codec::H265 => units::cut_h265(&data),
+            Codec::Opus => {
+                let mut cut = Cut::default();
+                cut.add(&[], 0..data.len());
+                cut
+            }
+            Codec::Other(_) => return None,
+        };
+        Some(Self {
+            data,
+            cut,
+            marked: !frame.codec.is_audio(),
+        })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.cut.pieces.len()
+    }
+
+    /// Whether the last one ends a picture and is marked so (RFC 3550, section 5.1).
+    pub fn marked(&self) -> bool {
+        self.marked
+    }
+
+    /// What follows the RTP header of each: the payload's header, and the frame's bytes.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let data: &[u8] = &self.data;
+        (self.cut.pieces.iter())
+            .map(move |(head, body)| (&self.cut.heads[head.clone()], &data[body.clone()]))
+    }
+}
+
+/// A frame and its packets; `None` where RTP cannot carry it.
+type Kept = (Arc<Frame>, Option<Arc<Packets>>);
+
+/// The packets of a stream's newest frames, so that they are cut once.
+pub struct Cutter {
+    camera: Arc<str>,
+    /// The newest first.
+    kept: Mutex<VecDeque<Kept>>,
+    /// Whether the frame before was one that RTP cannot carry.
+    misfit: AtomicBool,
+}
+
+impl Cutter {
+    /// For a stream of that camera.
+    pub fn new(camera: &str) -> Self {
+        Self {
+            camera: camera.into(),
+            kept: Mutex::default(),
+            misfit: AtomicBool::new(false),
+        }
+    }
+
+    /// The packets of a frame; `None` where RTP cannot carry it, which the log says when
+    /// it begins and when it ends.
+    pub fn packets(&self, frame: &Arc<Frame>) -> Option<Arc<Packets>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, packets)) = kept.iter().find(|(known, _)| Arc::ptr_eq(known, frame)) {
+            return packets.clone();
+        }
+        let packets = Packets::of(frame).map(Arc::new);
+        kept.truncate(KEPT - 1);
+        kept.push_front((frame.clone(), packets.clone()));
+        drop(kept);
+        self.tell(frame, packets.is_some());
+        packets
+    }
+
+    fn tell(&self, frame: &Frame, fits: bool) {
+        let camera = &self.camera;
+        let before = self.misfit.swap(!fits, Ordering::Relaxed);
+        match frame.jpeg.and_then(|picture| picture.misfit) {
+            Some(misfit) if !before => tracing::warn!(
+                "camera {camera}: RTSP viewers see no more pictures: RTP cannot carry its JPEG ({misfit}); {}",
+                misfit.advice()
+            ),
+            _ if fits && before => {
+                tracing::info!("camera {camera}: RTSP viewers see pictures again");
+            }
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_cut_once_and_few_are_kept() {
+        gst::init().expect("GStreamer starts");
+        let frames: Vec<_> = (0..KEPT + 1)
+            .map(|_| {
+                Arc::new(Frame {
+                    buffer: gst::Buffer::from_slice([1, 2, 3]),
+                    ..Frame::for_test(Codec::Opus, gst::ClockTime::ZERO)
+                })
+            })
+            .collect();
+        let cutter = Cutter::new("door");
+        let first = cutter.packets(&frames[0]).expect("RTP carries it");
+        let again = cutter.packets(&frames[0]).expect("RTP carries it");
+        assert!(Arc::ptr_eq(&first, &again));
+        for frame in &frames {
+            cutter.packets(frame).expect("RTP carries it");
+        }
+        assert_eq!(Arc::strong_count(&first), 2, "let go");
+        assert_eq!(Arc::strong_count(&frames[KEPT]), 2);
+        let found: Vec<_> = first.iter().collect();
+        assert_eq!(found, [(&[][..], &[1, 2, 3][..])]);
+    }
+}
