@@ -36,6 +36,9 @@ pub(crate) enum Measure {
     Cpu(CpuOptions),
     /// A relay with many cameras, each watched once over RTSP: frames that came, memory, CPU.
     Many(ManyOptions),
+    /// Cameras with a JPEG encoder behind a bottleneck that narrows and widens, or that they share:
+    /// quality, freezes, frames lost.
+    Rate(RateOptions),
     /// The sending process of a hop.
     #[command(hide = true)]
     Send {
@@ -203,6 +206,30 @@ impl ManyOptions {
             None => Ok(std::env::current_exe()?.with_file_name("launcher")),
         }
     }
+}
+
+/// How to narrow a path.
+#[derive(Args)]
+pub(crate) struct RateOptions {
+    /// Cameras. One is led through wide, narrow, wide; several share so many times the narrow rate.
+    #[arg(long, default_value_t = 1, value_parser = at_least_one)]
+    pub(crate) cameras: usize,
+
+    /// Bits per second of the path while it is wide.
+    #[arg(long, value_name = "RATE", default_value_t = 20_000_000)]
+    pub(crate) wide: u64,
+
+    /// Bits per second while it is narrow.
+    #[arg(long, value_name = "RATE", default_value_t = 4_000_000)]
+    pub(crate) narrow: u64,
+
+    /// Longest queue before the bottleneck.
+    #[arg(long, value_name = "TIME", default_value = "60ms", value_parser = humantime::parse_duration)]
+    pub(crate) queue: Duration,
+
+    /// Delay each way.
+    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = humantime::parse_duration)]
+    pub(crate) delay: Duration,
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -13,6 +13,7 @@ mod hop;
 mod many;
 mod pair;
 mod process;
+mod rate;
 mod table;
 mod transport;
 mod usage;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Measure::Delay(options) => delay::run(&options),
         Measure::Cpu(options) => cpu::run(&options),
         Measure::Many(options) => many::run(&options),
+        Measure::Rate(options) => rate::run(&options),
         Measure::Send { load, port } => child::send(load, port),
         Measure::Receive { load } => child::receive(load),
         Measure::Cameras { cameras, port } => many::send_many(cameras, port),

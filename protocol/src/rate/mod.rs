@@ -22,6 +22,8 @@ const DECREASE: f64 = 0.85;
 const DECREASE_AT_LEAST: f64 = 0.9;
 /// What it leaves of the target where a queue only begins to stand.
 const YIELD: f64 = 0.92;
+/// After a decrease, a queue that only begins to stand is given this time to empty.
+const EMPTYING: Duration = Duration::from_millis(350);
 /// Packets that come at less than this share of the rate at which they are sent fill a queue.
 const OVERLOAD: f64 = 0.8;
 /// For so long they do, before that is believed.
@@ -69,6 +71,7 @@ pub(crate) struct Rate {
     /// Since when packets come more slowly than they are sent.
     overloaded: Option<Time>,
     congested: Time,
+    decreased: Time,
     /// Bits per second that came through when congestion was last met.
     carried: f64,
     /// Nothing is sent until a queue has emptied.
@@ -123,12 +126,13 @@ impl Rate {
             self.grow(now);
             return None;
         };
-        if congestion == Congestion::Slight && self.target.is_none() {
+        let emptying = now.since(self.decreased) < EMPTYING;
+        if congestion == Congestion::Slight && (emptying || self.target.is_none()) {
             return None;
         }
         let standing = self.queue_delay().max(self.measure.wait());
         self.decrease(congestion)?;
-        (self.congested, self.grown) = (now, now);
+        (self.congested, self.decreased) = (now, now);
         self.carried = self.measure.capacity().unwrap_or(self.carried);
         // A queue that frames still pass in time, and has room, empties by itself.
         let full = self.measure.loss() >= BRIM_LOSS;

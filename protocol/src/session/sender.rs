@@ -516,7 +516,8 @@ impl Sender {
     /// Whether what was accepted takes, at the target, longer to leave than a frame may wait for
     /// the next.
     fn is_backlogged(&self, now: Time) -> bool {
-        let patience = self.interval.mean.max(MIN_PATIENCE);
+        // What waits for longer than half of its time comes late.
+        let patience = self.interval.mean.max(MIN_PATIENCE).min(self.budget / 2);
         self.rate.target().is_some() && self.accepted_until.since(now) > patience
     }
 
