@@ -3,11 +3,12 @@
 use camrelay_protocol::Stats;
 
 /// Counters as a structure, by srtsrc's names where they mean the same.
-pub(crate) fn structure(stats: &Stats) -> gst::Structure {
+pub(crate) fn structure(stats: &Stats, dropped_by_kernel: u64) -> gst::Structure {
     gst::Structure::builder("application/x-camrelay-statistics")
         .field("packets-sent", stats.packets_sent)
         .field("packets-received", stats.packets_received)
         .field("packets-received-dropped", stats.packets_received_dropped)
+        .field("packets-dropped-by-kernel", dropped_by_kernel)
         .field("bytes-sent", stats.bytes_sent)
         .field("bytes-received", stats.bytes_received)
         .field("frames-sent", stats.frames_sent)

@@ -287,9 +287,11 @@ impl ObjectImpl for CamRelaySink {
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
         if pspec.name() == "stats" {
             let publisher = self.state().publisher.clone();
+            let publisher = publisher.as_ref();
+            let dropped = publisher.map_or(0, |one| one.dropped_by_kernel());
             let mut stats = publisher.map(|one| one.stats()).unwrap_or_default();
             stats.frames_dropped += self.limit.left_out();
-            return stats::structure(&stats).to_value();
+            return stats::structure(&stats, dropped).to_value();
         }
         if pspec.name() == "uri" {
             return URIHandlerImpl::uri(self).to_value();

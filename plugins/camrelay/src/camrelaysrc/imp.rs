@@ -25,7 +25,7 @@
  * ]| Shows a camera that a relay has.
  */
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 use camrelay_protocol::{Accept, Access, Code, DEFAULT_PORT, MAX_STREAMS, Rejection};
@@ -253,8 +253,9 @@ impl ObjectImpl for CamRelaySrc {
             "keep-listening" => settings.keep_listening.to_value(),
             "stats" => {
                 drop(settings);
+                let dropped = input.as_ref().map_or(0, |input| input.dropped_by_kernel());
                 let stats = input.map(|input| input.stats()).unwrap_or_default();
-                stats::structure(&stats).to_value()
+                stats::structure(&stats, dropped).to_value()
             }
             other => unreachable!("there is no property {other}"),
         }
@@ -328,6 +329,12 @@ impl BaseSrcImpl for CamRelaySrc {
             Mode::Listener => self.listen(&settings),
             Mode::Caller => self.call(&settings),
         }?;
+        if let Some(advice) = input.advice() {
+            static ADVISED: Once = Once::new();
+            ADVISED.call_once(|| {
+                gst::element_imp_warning!(self, gst::ResourceError::Settings, ("{advice}"));
+            });
+        }
         *self.state() = State {
             input: Some(Arc::new(input)),
             ..State::default()
@@ -569,7 +576,10 @@ impl CamRelaySrc {
             .field("stream", u32::from(self.settings().stream))
             .field("frames", frames)
             .field("reason", reason)
-            .field("stats", stats::structure(&input.stats()))
+            .field(
+                "stats",
+                stats::structure(&input.stats(), input.dropped_by_kernel()),
+            )
             .build();
         let message = gst::message::Element::builder(structure).src(&*obj).build();
         // There is no bus outside of a pipeline.

@@ -56,6 +56,22 @@ impl Input {
         }
     }
 
+    /// Datagrams that came and were dropped by the kernel.
+    pub(super) fn dropped_by_kernel(&self) -> u64 {
+        match self {
+            Self::Port(subscription) => subscription.dropped_by_kernel(),
+            Self::Session(subscription) => subscription.dropped_by_kernel(),
+        }
+    }
+
+    /// What to tell the system where it grants too small a receive buffer.
+    pub(super) fn advice(&self) -> Option<String> {
+        match self {
+            Self::Port(subscription) => subscription.advice(),
+            Self::Session(subscription) => subscription.advice(),
+        }
+    }
+
     /// Counters of the camera's session, with the frames that the element took too slowly.
     pub(super) fn stats(&self) -> Stats {
         let mut stats = match self {

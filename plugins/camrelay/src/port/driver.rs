@@ -110,6 +110,11 @@ impl<S: Side> Driver<S> {
         self.socket.local_addr()
     }
 
+    /// The socket, for what the system says of it.
+    pub(super) fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
     /// Runs `action` with the side and the endpoint, then lets the thread send what it led to.
     pub(super) fn with<R>(&self, action: impl FnOnce(&mut S, &mut Endpoint, Time) -> R) -> R {
         let result = self.read(action);

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use camrelay_protocol::{Access, Config, PrivateKey, Stats};
+use camrelay_protocol::{Access, Admissions, Config, PrivateKey, Stats};
 
 use super::delivery::Observer;
 use super::driver::Driver;
@@ -109,6 +109,17 @@ impl Port {
         self.driver.local_addr()
     }
 
+    /// What to tell the system where it grants too small a receive buffer: a sentence for a
+    /// person, with the command.
+    pub fn advice(&self) -> Option<String> {
+        self.driver.socket().advice()
+    }
+
+    /// What the port did about those who want to begin a session.
+    pub fn admissions(&self) -> Admissions {
+        self.driver.read(|_, endpoint, _| endpoint.admissions())
+    }
+
     /// Changes who may connect; sessions no longer allowed end at once.
     pub fn set_access(&self, access: Access) {
         self.driver
@@ -184,6 +195,16 @@ impl PortSubscription {
         self.port
             .driver
             .read(|router, endpoint, now| endpoint.stats(now, router.peer_of(&self.queue)?))
+    }
+
+    /// Datagrams of the port that the kernel dropped.
+    pub(crate) fn dropped_by_kernel(&self) -> u64 {
+        self.port.driver.socket().dropped_by_kernel()
+    }
+
+    /// As [`Port::advice`].
+    pub(crate) fn advice(&self) -> Option<String> {
+        self.port.advice()
     }
 
     /// Asks the camera for a key frame.

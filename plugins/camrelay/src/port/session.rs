@@ -169,6 +169,11 @@ impl Publisher {
             .with(|caller, endpoint, now| caller.end(endpoint, now, self.stream, ended))
     }
 
+    /// Datagrams of the session that the kernel dropped.
+    pub(crate) fn dropped_by_kernel(&self) -> u64 {
+        self.session.driver.socket().dropped_by_kernel()
+    }
+
     /// Counters of the session.
     pub(crate) fn stats(&self) -> Stats {
         self.session
@@ -212,11 +217,21 @@ impl SessionSubscription {
         &self.queue
     }
 
+    /// Datagrams of the session that the kernel dropped.
+    pub(crate) fn dropped_by_kernel(&self) -> u64 {
+        self.session.driver.socket().dropped_by_kernel()
+    }
+
     /// Counters of the session.
     pub(crate) fn stats(&self) -> Stats {
         self.session
             .driver
             .read(|caller, endpoint, now| caller.stats(endpoint, now))
+    }
+
+    /// As [`super::Port::advice`].
+    pub(crate) fn advice(&self) -> Option<String> {
+        self.session.driver.socket().advice()
     }
 
     /// Asks the camera for a key frame.

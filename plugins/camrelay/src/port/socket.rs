@@ -19,6 +19,11 @@ const RECV_SLOT: usize = 1 << 16;
 /// Most bytes of UDP payload that one send call can take, over IPv4 as over IPv6.
 const MAX_SEND: usize = 65_507;
 
+/// Numbers that the kernel tells of a socket's memory, and the place of its drops
+/// (linux/sock_diag.h).
+const SK_MEMINFO_VARS: usize = 9;
+const SK_MEMINFO_DROPS: usize = 8;
+
 /// Remotes whose called address is remembered; all are forgotten when there are more.
 const MAX_CALLED: usize = 8192;
 
@@ -27,6 +32,8 @@ pub(super) struct Socket {
     io: UdpSocket,
     state: UdpSocketState,
     local: SocketAddr,
+    /// Bytes of receive buffer that the kernel granted.
+    granted: usize,
     /// Answers come from the address that was called, of the many this machine may have.
     answers: bool,
 }
@@ -130,13 +137,15 @@ impl Socket {
         let _ = state.set_recv_buffer_size(UdpSockRef::from(&io), KERNEL_BUFFER);
         // Linux reports twice the size that it granted.
         let granted = state.recv_buffer_size(UdpSockRef::from(&io))? / 2;
-        if granted < KERNEL_BUFFER {
-            warn_small_buffer(granted);
+        if let Some(advice) = advice(granted) {
+            static WARNED: Once = Once::new();
+            WARNED.call_once(|| gst::warning!(CAT, "{advice}"));
         }
         Ok(Self {
             io,
             state,
             local,
+            granted,
             answers,
         })
     }
@@ -144,6 +153,32 @@ impl Socket {
     /// The address it is bound to, with the port that the system picked.
     pub(super) fn local_addr(&self) -> SocketAddr {
         self.local
+    }
+
+    /// What to tell the system where it grants too small a receive buffer.
+    pub(super) fn advice(&self) -> Option<String> {
+        advice(self.granted)
+    }
+
+    /// Datagrams that came and were dropped because the receive buffer was full.
+    pub(super) fn dropped_by_kernel(&self) -> u64 {
+        let mut info = [0u32; SK_MEMINFO_VARS];
+        let mut len = size_of_val(&info) as libc::socklen_t;
+        // SAFETY: the kernel writes at most `len` bytes to `info`, which has as many.
+        let read = unsafe {
+            libc::getsockopt(
+                self.io.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_MEMINFO,
+                info.as_mut_ptr().cast(),
+                &mut len,
+            )
+        };
+        // Kernels before 4.12 do not say.
+        match read {
+            0 => info[SK_MEMINFO_DROPS].into(),
+            _ => 0,
+        }
     }
 
     /// Most datagrams worth handing over at once.
@@ -239,20 +274,19 @@ impl AsFd for Socket {
     }
 }
 
+/// What to do about a receive buffer of `granted` bytes.
+fn advice(granted: usize) -> Option<String> {
+    (granted < KERNEL_BUFFER).then(|| {
+        format!(
+            "the kernel grants a UDP receive buffer of {granted} bytes, and bursts of frames may \
+             overflow it; allow more with: sysctl -w net.core.rmem_max={KERNEL_BUFFER}"
+        )
+    })
+}
+
 /// An IPv4 address that came over an IPv6 socket as what it is.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-fn warn_small_buffer(granted: usize) {
-    static WARNED: Once = Once::new();
-    WARNED.call_once(|| {
-        gst::warning!(
-            CAT,
-            "the kernel grants a UDP receive buffer of {granted} bytes, and bursts of frames may \
-             overflow it; allow more with: sysctl -w net.core.rmem_max={KERNEL_BUFFER}"
-        );
-    });
 }
 
 #[cfg(test)]
@@ -311,6 +345,34 @@ mod tests {
                 "{len} by {segment}"
             );
         }
+    }
+
+    #[test]
+    fn a_small_receive_buffer_is_advised_on_and_its_drops_are_counted() {
+        assert_eq!(advice(KERNEL_BUFFER), None);
+        let words = advice(KERNEL_BUFFER - 1).unwrap();
+        assert!(
+            words.ends_with("sysctl -w net.core.rmem_max=8388608"),
+            "{words}"
+        );
+
+        let (sender, receiver) = (socket(), socket());
+        let raw = socket2::SockRef::from(&receiver.io);
+        raw.set_recv_buffer_size(1 << 16).unwrap();
+        assert_eq!(receiver.dropped_by_kernel(), 0);
+        const SENT: u64 = 1000;
+        for _ in 0..SENT {
+            sender
+                .io
+                .send_to(&[0; 1000], receiver.local_addr())
+                .unwrap();
+        }
+        let mut buffer = [0; 2000];
+        let came = (0..SENT)
+            .take_while(|_| receiver.io.recv_from(&mut buffer).is_ok())
+            .count();
+        assert!(came < SENT as usize);
+        assert_eq!(receiver.dropped_by_kernel(), SENT - came as u64);
     }
 
     #[test]

@@ -1,0 +1,131 @@
+//! A real port among strangers.
+
+mod common;
+
+use std::net::{Ipv4Addr, UdpSocket};
+
+use camrelay_protocol::{Accept, Access, Config, Connect, Endpoint, Random, Role, Time};
+use common::{buffer, connected, first_frame, sink, source, source_on, stat};
+use gst::prelude::*;
+use gstcamrelay::port::{Port, PortSettings};
+
+const JPEG: &str = "image/jpeg,width=320,height=240,framerate=30/1";
+
+/// The first message of a caller that never goes on.
+fn init(number: u64) -> Vec<u8> {
+    struct Counting(u64);
+    impl Random for Counting {
+        fn fill(&mut self, out: &mut [u8]) {
+            for chunk in out.chunks_mut(8) {
+                self.0 += 1;
+                chunk.copy_from_slice(&self.0.to_le_bytes()[..chunk.len()]);
+            }
+        }
+    }
+    let mut caller = Endpoint::new(Config::default(), Box::new(Counting(number << 32)));
+    let camera = "ghost".into();
+    let connect = Connect {
+        remote: ([127, 0, 0, 1], 8000).into(),
+        token: None,
+        role: Role::Publish { camera },
+        latency: std::time::Duration::from_millis(120),
+        mtu: 0,
+    };
+    let now = Time::from_nanos(1);
+    caller.connect(now, connect).unwrap();
+    caller.handle_timeout(now);
+    let mut datagram = Vec::new();
+    caller
+        .poll_transmit(now, 1, &mut datagram)
+        .expect("it calls");
+    datagram
+}
+
+#[test]
+fn a_flood_from_many_addresses_costs_no_frame_and_keeps_nobody_out() {
+    common::init();
+    let settings = PortSettings {
+        address: ([127, 0, 0, 1], 0).into(),
+        identity: None,
+        access: Access {
+            accept: Accept::Lan,
+            known: Vec::new(),
+        },
+    };
+    let relay = Port::listen(settings).unwrap();
+    let port: u32 = relay.local_addr().port().into();
+    let mut door = source_on(port, "camera=door");
+    let mut gate = source_on(port, "camera=gate");
+    let mut camera = sink(port, "camera=door", JPEG);
+    first_frame(&mut camera, &mut door);
+
+    let inits: Vec<_> = (1..=50).map(init).collect();
+    let strangers: Vec<_> = (0..200u8)
+        .map(|host| UdpSocket::bind((Ipv4Addr::new(127, 9, host, 1), 0)).unwrap())
+        .collect();
+    let mut newcomer = None;
+    for round in 0..100 {
+        for (stranger, init) in strangers.iter().zip(inits.iter().cycle()) {
+            stranger.send_to(init, relay.local_addr()).unwrap();
+        }
+        let size = 5000 + round;
+        camera.push(buffer(size, 1)).unwrap();
+        while door.pull().unwrap().size() != size {}
+        if round == 50 {
+            newcomer = Some(sink(port, "camera=gate", JPEG));
+        }
+    }
+    let mut newcomer = newcomer.expect("it came in the middle");
+    connected(&newcomer);
+    first_frame(&mut newcomer, &mut gate);
+    assert_eq!(stat::<u64>(&door, "frames-lost"), 0);
+
+    let admissions = relay.admissions();
+    println!("{admissions:?}");
+    assert!(admissions.cookies > 0);
+    assert!(admissions.unproved <= 512 && admissions.sessions <= 514);
+    // Nobody is told more than he asked: a stranger's answers are fewer, and shorter.
+    for stranger in &strangers {
+        stranger.set_nonblocking(true).unwrap();
+        let mut answer = [0; 2000];
+        let mut answers = 0;
+        while let Ok(len) = stranger.recv(&mut answer) {
+            assert!(len < inits[0].len(), "{len} bytes");
+            answers += 1;
+        }
+        assert!(answers <= 100, "{answers} answers");
+    }
+}
+
+#[test]
+fn a_small_receive_buffer_is_warned_of_once() {
+    let first = source("camera=door");
+    let second = source("camera=gate");
+    let warnings = |source: &gst_check::Harness| {
+        let bus = source.element().unwrap().bus().unwrap();
+        let mut count = 0;
+        while let Some(message) = bus.pop_filtered(&[gst::MessageType::Warning]) {
+            let gst::MessageView::Warning(warning) = message.view() else {
+                unreachable!("only warnings were asked for");
+            };
+            let words = warning.error().message().to_owned();
+            assert!(
+                words.contains("sysctl -w net.core.rmem_max=8388608"),
+                "{words}"
+            );
+            count += 1;
+        }
+        count
+    };
+    // What this machine grants decides whether there is anything to say.
+    let advised = Port::listen(PortSettings {
+        address: ([127, 0, 0, 1], 0).into(),
+        identity: None,
+        access: Access::default(),
+    })
+    .unwrap()
+    .advice()
+    .is_some();
+    assert_eq!(warnings(&first) + warnings(&second), usize::from(advised));
+    assert_eq!(stat::<u64>(&first, "packets-dropped-by-kernel"), 0);
+}
