@@ -428,6 +428,18 @@ impl Reassembly {
         }
     }
 
+    /// The number after the last frame that is given up with frame `number`, of which nothing
+    /// came: of what follows nothing came either, so that it has the same deadline. There may be
+    /// thousands of millions.
+    fn given_up_with(&self, number: u64) -> u64 {
+        let after = number + 1;
+        let frame = self.frames.range(after..).next().map(|(next, _)| *next);
+        let end = self.end.map(|(end, _)| end);
+        let caps = self.caps.front().map(|(first, ..)| *first);
+        let stops = [frame, end, caps].into_iter().flatten();
+        stops.filter(|stop| *stop >= after).min().unwrap_or(after)
+    }
+
     /// Hands over what is due, in order, and gives up what is late.
     pub(crate) fn poll(&mut self, now: Time, clock: &Clock, mut out: impl FnMut(Output)) {
         if self.next.is_none() {
@@ -469,10 +481,15 @@ impl Reassembly {
                 .deadline(next, clock)
                 .is_some_and(|deadline| deadline <= now)
             {
-                self.remove(next);
-                self.counters.lost += 1;
+                let until = match self.remove(next) {
+                    Some(_) => next + 1,
+                    None => self.given_up_with(next),
+                };
+                self.counters.lost += until - next;
                 self.broken = true;
-                gap += 1;
+                gap = gap.saturating_add(u32::try_from(until - next).unwrap_or(u32::MAX));
+                self.next = Some(until);
+                continue;
             } else {
                 break;
             }
@@ -537,5 +554,26 @@ impl Reassembly {
     /// When [`Self::poll`] has something to do if no fragment comes.
     pub(crate) fn poll_timeout(&self, clock: &Clock) -> Option<Time> {
         self.deadline(self.next?, clock)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_far_ahead_is_come_to_at_once() {
+        let latency = Duration::from_millis(120);
+        let mut stream = Reassembly::new(0, latency);
+        assert!(stream.handle_caps(0, 7, "image/jpeg".into()));
+        let far = (1 << 31) - 2;
+        let now = Time::from_nanos(1);
+        stream.handle_end(now, 7 + far);
+        let mut told = Vec::new();
+        stream.poll(now + latency, &Clock::new(), |output| told.push(output));
+        assert!(matches!(told[0], Output::Caps { .. }));
+        assert!(matches!(told[1], Output::Gap { frames, .. } if frames == far));
+        assert!(matches!(told[2], Output::Ended) && told.len() == 3);
+        assert_eq!(stream.counters.lost, u64::from(far));
     }
 }

@@ -51,14 +51,14 @@ pub fn handshake(data: &[u8]) {
     };
     assert!(!read.proves(&[1; 16]) && macs.seal(&read, &[1; 16], [2; 12]).len() < init.len());
     let Some(responder) = Responder::read(&read, Some(&RELAY), &mut Counting(2)) else {
-        assert!(init[..honest.len()] != honest || choice & 3 == 1);
+        assert!(init.get(..honest.len()) != Some(&honest) || choice & 3 == 1);
         return;
     };
     let Some((mut response, _)) = responder.answer(token.map(CameraToken::psk).as_ref(), 22) else {
         return;
     };
     assert!(response.len() <= init.len());
-    let honest = init[..honest.len()] == honest && choice & 3 != 1;
+    let honest = init.get(..honest.len()) == Some(&honest) && choice & 3 != 1;
     let answer = response.clone();
     if choice & 3 == 3 {
         change(&mut response, &mut input);
