@@ -11,6 +11,7 @@ use crate::cases::Case;
 use crate::child::Load;
 use crate::frame::MIN_FRAME;
 use crate::many::Cameras;
+use crate::serve::Viewers;
 use crate::transport::Transport;
 
 /// Measure camrelay beside SRT, RIST and bare UDP, as GStreamer elements on this machine.
@@ -39,6 +40,9 @@ pub(crate) enum Measure {
     /// Cameras with a JPEG encoder behind a bottleneck that narrows and widens, or that they share:
     /// quality, freezes, frames lost.
     Rate(RateOptions),
+    /// A relay with many viewers over RTSP, beside gst-rtsp-server with nothing around it: CPU of
+    /// a served frame, frames lost, first picture.
+    Serve(ServeOptions),
     /// The sending process of a hop.
     #[command(hide = true)]
     Send {
@@ -57,6 +61,19 @@ pub(crate) enum Measure {
     Cameras {
         #[arg(value_parser = json::<Cameras>)]
         cameras: Cameras,
+        port: u16,
+    },
+    /// The process that is a bare RTSP server.
+    #[command(hide = true)]
+    Bare {
+        #[arg(value_parser = json::<Cameras>)]
+        cameras: Cameras,
+    },
+    /// The process that is all viewers of a few cameras.
+    #[command(hide = true)]
+    Watch {
+        #[arg(value_parser = json::<Viewers>)]
+        viewers: Viewers,
         port: u16,
     },
     /// The process that is many viewers.
@@ -193,16 +210,55 @@ pub(crate) struct ManyOptions {
     #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) seconds: u32,
 
-    /// The launcher [default: the one beside this program].
-    #[arg(long, value_name = "PROGRAM")]
-    launcher: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) launcher: LauncherOption,
 }
 
-impl ManyOptions {
+/// How to load a relay with viewers.
+#[derive(Args)]
+pub(crate) struct ServeOptions {
+    /// Cameras, of 1280x720.
+    #[arg(long, default_value_t = 1, value_parser = at_least_one)]
+    pub(crate) cameras: usize,
+
+    /// Viewers of each.
+    #[arg(long, default_value_t = 50, value_parser = at_least_one)]
+    pub(crate) viewers: usize,
+
+    /// Over UDP instead of TCP.
+    #[arg(long)]
+    pub(crate) udp: bool,
+
+    /// Frames a second of each camera.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) fps: u32,
+
+    /// Seconds to measure each server.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) seconds: u32,
+
+    /// Afterwards, of the relay: one viewer that is throttled for a minute, and 500 that take
+    /// nothing.
+    #[arg(long)]
+    pub(crate) slow: bool,
+
+    #[command(flatten)]
+    pub(crate) launcher: LauncherOption,
+}
+
+/// Which relay to measure.
+#[derive(Args)]
+pub(crate) struct LauncherOption {
+    /// The launcher [default: the one beside this program].
+    #[arg(long = "launcher", value_name = "PROGRAM")]
+    program: Option<PathBuf>,
+}
+
+impl LauncherOption {
     /// The launcher to run.
-    pub(crate) fn launcher(&self) -> std::io::Result<PathBuf> {
-        match &self.launcher {
-            Some(launcher) => Ok(launcher.clone()),
+    pub(crate) fn path(&self) -> std::io::Result<PathBuf> {
+        match &self.program {
+            Some(program) => Ok(program.clone()),
             None => Ok(std::env::current_exe()?.with_file_name("launcher")),
         }
     }

@@ -1,5 +1,5 @@
 //! Measures a hop of camrelay beside SRT, RIST and bare UDP, on the same frames through the
-//! same paths, and a relay with many cameras.
+//! same paths, a relay with many cameras, and one with many viewers.
 
 mod cases;
 mod child;
@@ -14,6 +14,7 @@ mod many;
 mod pair;
 mod process;
 mod rate;
+mod serve;
 mod table;
 mod transport;
 mod usage;
@@ -31,6 +32,9 @@ fn main() -> ExitCode {
         Measure::Cpu(options) => cpu::run(&options),
         Measure::Many(options) => many::run(&options),
         Measure::Rate(options) => rate::run(&options),
+        Measure::Serve(options) => serve::run(&options),
+        Measure::Bare { cameras } => serve::serve_bare(cameras),
+        Measure::Watch { viewers, port } => serve::watch_one(viewers, port),
         Measure::Send { load, port } => child::send(load, port),
         Measure::Receive { load } => child::receive(load),
         Measure::Cameras { cameras, port } => many::send_many(cameras, port),

@@ -37,6 +37,11 @@ impl Process {
         })
     }
 
+    /// Its number.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The next thing that it says.
     pub(crate) fn read<T: DeserializeOwned>(&mut self) -> anyhow::Result<T> {
         let ended = || format!("its process to {} ended early; see above", self.role);

@@ -13,16 +13,17 @@ use crate::{frame, usage};
 
 /// Pictures that cameras send in turn.
 const PICTURES: u32 = 16;
-const CAPS: &str = "image/jpeg,width=320,height=240,framerate=0/1";
+/// What a large picture has at least, in bytes.
+const LARGE: usize = 114_000;
 
 /// Sends frames of every camera to 127.0.0.1:`port`, in turn, until standard input ends.
 pub(crate) fn send_many(settings: Cameras, port: u16) -> anyhow::Result<()> {
     usage::raise_file_limit();
     gst::init()?;
     gstcamrelay::plugin_register_static().context("cannot register the camrelay elements")?;
-    let pictures = pictures()?;
+    let pictures = pictures(settings.large)?;
     let cameras: Vec<Camera> = (0..settings.count)
-        .map(|camera| Camera::start(&name(camera), port))
+        .map(|camera| Camera::start(&name(camera), settings.caps(), port))
         .collect::<anyhow::Result<_>>()?;
     let mut sending = Sending {
         cameras,
@@ -103,9 +104,9 @@ struct Camera {
 }
 
 impl Camera {
-    fn start(name: &str, port: u16) -> anyhow::Result<Self> {
+    fn start(name: &str, caps: &str, port: u16) -> anyhow::Result<Self> {
         let source = AppSrc::builder()
-            .caps(&CAPS.parse()?)
+            .caps(&caps.parse()?)
             .format(gst::Format::Time)
             .is_live(true)
             .build();
@@ -148,11 +149,28 @@ impl Drop for Camera {
     }
 }
 
-/// A moving picture, encoded.
-fn pictures() -> anyhow::Result<Vec<gst::Buffer>> {
+/// A moving picture, encoded; a large one as a webcam does.
+pub(crate) fn pictures(large: bool) -> anyhow::Result<Vec<gst::Buffer>> {
+    if !large {
+        return encode("pattern=ball", (320, 240), 85);
+    }
+    for quality in 1..100 {
+        let pictures = encode("pattern=snow", (1280, 720), quality)?;
+        if pictures[0].size() >= LARGE {
+            return Ok(pictures);
+        }
+    }
+    anyhow::bail!("jpegenc gives no large pictures")
+}
+
+fn encode(
+    pattern: &str,
+    (width, height): (u32, u32),
+    quality: u32,
+) -> anyhow::Result<Vec<gst::Buffer>> {
     let text = format!(
-        "videotestsrc pattern=ball num-buffers={PICTURES} ! video/x-raw,format=I420,width=320,height=240 \
-         ! jpegenc ! appsink name=out sync=false"
+        "videotestsrc {pattern} num-buffers={PICTURES} ! video/x-raw,format=I420,width={width},height={height} \
+         ! jpegenc quality={quality} ! appsink name=out sync=false"
     );
     let pipeline = gst::parse::launch(&text)?;
     let sink = pipeline

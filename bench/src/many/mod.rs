@@ -2,7 +2,7 @@
 
 mod cameras;
 mod relay;
-mod rtsp;
+pub(crate) mod rtsp;
 mod viewers;
 
 use std::time::Duration;
@@ -10,10 +10,10 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use cameras::send_many;
+pub(crate) use cameras::{pictures, send_many};
+pub(crate) use relay::{Relay, Sample};
 pub(crate) use viewers::watch_many;
 
-use self::relay::{Relay, Sample};
 use crate::cli::ManyOptions;
 use crate::process::Process;
 use crate::table::{Table, percent};
@@ -32,6 +32,18 @@ pub(crate) struct Cameras {
     pub(crate) count: usize,
     /// Frames a second of each.
     pub(crate) fps: u32,
+    /// Of 1280x720, else of 320x240.
+    pub(crate) large: bool,
+}
+
+impl Cameras {
+    /// The caps of their pictures.
+    pub(crate) fn caps(&self) -> &'static str {
+        match self.large {
+            true => "image/jpeg,width=1280,height=720,framerate=0/1",
+            false => "image/jpeg,width=320,height=240,framerate=0/1",
+        }
+    }
 }
 
 /// What the process of the cameras is told.
@@ -79,8 +91,9 @@ pub(crate) fn run(options: &ManyOptions) -> anyhow::Result<()> {
     let settings = Cameras {
         count: options.cameras,
         fps: options.fps,
+        large: false,
     };
-    let relay = Relay::start(&options.launcher()?)?;
+    let relay = Relay::start(&options.launcher.path()?)?;
     let mut cameras = Process::start("cameras", &settings, Some(relay.cameras))?;
     let mut viewers = Process::start("viewers", &settings, Some(relay.viewers))?;
     let FromViewers::Watching { after } = viewers.read()? else {

@@ -17,28 +17,28 @@ listen = \"127.0.0.1:0\"
 ";
 
 /// A running relay.
-pub(super) struct Relay {
+pub(crate) struct Relay {
     child: Child,
     /// Port for cameras, UDP.
-    pub(super) cameras: u16,
+    pub(crate) cameras: u16,
     /// Port for viewers, TCP.
-    pub(super) viewers: u16,
+    pub(crate) viewers: u16,
     _deployment: NamedTempFile,
 }
 
 /// What the relay uses at a moment.
-pub(super) struct Sample {
-    pub(super) at: Instant,
+pub(crate) struct Sample {
+    pub(crate) at: Instant,
     /// Resident bytes.
-    pub(super) memory: u64,
-    pub(super) threads: u64,
+    pub(crate) memory: u64,
+    pub(crate) threads: u64,
     /// Processor time so far.
-    pub(super) cpu: Duration,
+    pub(crate) cpu: Duration,
 }
 
 impl Relay {
     /// Starts `launcher relay`, and waits until it listens.
-    pub(super) fn start(launcher: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(launcher: &Path) -> anyhow::Result<Self> {
         let mut deployment = NamedTempFile::with_suffix(".toml")?;
         deployment.write_all(DEPLOYMENT.as_bytes())?;
         let mut child = Command::new(launcher)
@@ -69,10 +69,17 @@ impl Relay {
     }
 
     /// What it uses now.
-    pub(super) fn sample(&self) -> anyhow::Result<Sample> {
+    pub(crate) fn sample(&self) -> anyhow::Result<Sample> {
+        Sample::of(self.child.id())
+    }
+}
+
+impl Sample {
+    /// What that process uses now.
+    pub(crate) fn of(process: u32) -> anyhow::Result<Self> {
         let read = |file: &str| {
-            let path = format!("/proc/{}/{file}", self.child.id());
-            std::fs::read_to_string(path).context("the relay has ended")
+            let path = format!("/proc/{process}/{file}");
+            std::fs::read_to_string(path).context("the server has ended")
         };
         let status = read("status")?;
         let number = |name: &str| {
@@ -91,9 +98,9 @@ impl Relay {
             .sum();
         // SAFETY: it reads a constant of the system.
         let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as f64;
-        Ok(Sample {
+        Ok(Self {
             at: Instant::now(),
-            memory: number("VmRSS:").context("the relay has ended")? * 1024,
+            memory: number("VmRSS:").context("the server has ended")? * 1024,
             threads: number("Threads:").unwrap_or(0),
             cpu: Duration::from_secs_f64(ticks as f64 / per_second),
         })

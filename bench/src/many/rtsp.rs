@@ -1,7 +1,8 @@
-//! As much of an RTSP client (RFC 2326) as it takes to count frames that come over TCP.
+//! As much of an RTSP client (RFC 2326) as it takes to count frames.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
+use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -15,47 +16,160 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// Longest body of an answer that is read, in bytes.
 const MAX_BODY: usize = 1 << 16;
 
-/// Plays `rtsp://127.0.0.1:port/camera` and calls `count` for every whole frame, until the
-/// relay ends it. Asks again until `deadline` where there is no such camera yet.
-pub(super) fn watch(
-    port: u16,
-    camera: &str,
-    deadline: Instant,
-    count: impl Fn(),
-) -> anyhow::Result<()> {
-    let url = format!("rtsp://127.0.0.1:{port}/{camera}");
-    let (mut connection, description) = loop {
-        let mut connection = Connection::open(port)?;
-        let answer = connection.ask("DESCRIBE", &url, "Accept: application/sdp\r\n")?;
-        match answer.status {
-            200 => break (connection, answer),
-            status if Instant::now() > deadline => bail!("its description gives {status}"),
-            _ => std::thread::sleep(AGAIN),
-        }
-    };
-    let control = description
-        .media_control(&url)
-        .context("no video in its description")?;
-    let transport = "Transport: RTP/AVP/TCP;unicast;interleaved=0-1\r\n";
-    let set_up = connection.ask("SETUP", &control, transport)?.ok("SETUP")?;
-    let session = set_up.header("session").context("it gives no session")?;
-    let session = session.split(';').next().unwrap_or_default();
-    let session = format!("Session: {session}\r\n");
-    connection.ask("PLAY", &url, &session)?.ok("PLAY")?;
+/// How packets come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Within the connection.
+    Tcp,
+    /// To a socket of their own.
+    Udp,
+}
 
-    let mut frames = Frames::default();
-    let mut kept_alive = Instant::now();
-    loop {
-        if kept_alive.elapsed() > KEEP_ALIVE {
-            kept_alive = Instant::now();
-            connection.send("GET_PARAMETER", &url, &session)?;
+/// One viewer of one camera.
+pub(crate) struct Player {
+    connection: Connection,
+    /// Where packets come over UDP; the second is only there for reports.
+    sockets: Option<(UdpSocket, UdpSocket)>,
+    url: String,
+    session: String,
+    frames: Frames,
+    kept_alive: Instant,
+}
+
+/// A frame that came.
+pub(crate) struct Frame {
+    /// When it was captured, on the clock of its packets.
+    pub(crate) time: u32,
+    /// Its packets, in bytes.
+    pub(crate) bytes: usize,
+    /// Whether none of them was missing.
+    pub(crate) whole: bool,
+}
+
+impl Player {
+    /// Plays `rtsp://127.0.0.1:port/camera`. Asks again until `deadline` where there is no such
+    /// camera yet.
+    pub(crate) fn play(
+        port: u16,
+        camera: &str,
+        deadline: Instant,
+        way: Way,
+    ) -> anyhow::Result<Self> {
+        let url = format!("rtsp://127.0.0.1:{port}/{camera}");
+        let (mut connection, description) = loop {
+            let mut connection = Connection::open(port)?;
+            let answer = connection.ask("DESCRIBE", &url, "Accept: application/sdp\r\n")?;
+            match answer.status {
+                200 => break (connection, answer),
+                status if Instant::now() > deadline => bail!("its description gives {status}"),
+                _ => std::thread::sleep(AGAIN),
+            }
+        };
+        let control = description
+            .media_control(&url)
+            .context("no video in its description")?;
+        let sockets = match way {
+            Way::Tcp => None,
+            Way::Udp => Some((socket()?, socket()?)),
+        };
+        let transport = match &sockets {
+            None => "RTP/AVP/TCP;unicast;interleaved=0-1".to_owned(),
+            Some((rtp, rtcp)) => format!(
+                "RTP/AVP;unicast;client_port={}-{}",
+                rtp.local_addr()?.port(),
+                rtcp.local_addr()?.port()
+            ),
+        };
+        let transport = format!("Transport: {transport}\r\n");
+        let set_up = connection.ask("SETUP", &control, &transport)?.ok("SETUP")?;
+        let session = set_up.header("session").context("it gives no session")?;
+        let session = session.split(';').next().unwrap_or_default();
+        let session = format!("Session: {session}\r\n");
+        connection.ask("PLAY", &url, &session)?.ok("PLAY")?;
+        Ok(Self {
+            connection,
+            sockets,
+            url,
+            session,
+            frames: Frames::default(),
+            kept_alive: Instant::now(),
+        })
+    }
+
+    /// Tells of every frame whether it came whole, until the server ends it.
+    pub(crate) fn watch(&mut self, mut came: impl FnMut(bool)) -> anyhow::Result<()> {
+        loop {
+            came(self.frame()?.whole);
         }
-        match connection.next()? {
-            Next::Packet { channel: 0, data } if frames.take(&data) => count(),
-            Next::Packet { .. } | Next::Answer(_) | Next::Nothing => {}
+    }
+
+    /// The next frame.
+    pub(crate) fn frame(&mut self) -> anyhow::Result<Frame> {
+        self.paced_frame(|_| {})
+    }
+
+    /// The next frame; `pace` is told before each packet what was read of it so far.
+    pub(crate) fn paced_frame(&mut self, mut pace: impl FnMut(usize)) -> anyhow::Result<Frame> {
+        let mut bytes = 0;
+        loop {
+            if self.kept_alive.elapsed() > KEEP_ALIVE {
+                self.kept_alive = Instant::now();
+                self.connection
+                    .send("GET_PARAMETER", &self.url, &self.session)?;
+            }
+            pace(bytes);
+            let Some(packet) = self.packet()? else {
+                continue;
+            };
+            bytes += packet.len();
+            if let Some(whole) = self.frames.take(&packet) {
+                let time = packet.get(4..8).and_then(|time| time.first_chunk());
+                return Ok(Frame {
+                    time: time.map_or(0, |time| u32::from_be_bytes(*time)),
+                    bytes,
+                    whole,
+                });
+            }
+        }
+    }
+
+    /// The next RTP packet; `None` where something else came, or nothing for long.
+    fn packet(&mut self) -> anyhow::Result<Option<Vec<u8>>> {
+        if let Some((rtp, _)) = &self.sockets {
+            let mut packet = vec![0; 2048];
+            return match rtp.recv(&mut packet) {
+                Ok(length) => {
+                    packet.truncate(length);
+                    Ok(Some(packet))
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+                Err(error) => Err(error.into()),
+            };
+        }
+        match self.connection.next()? {
+            Next::Packet { channel: 0, data } => Ok(Some(data)),
+            Next::Packet { .. } | Next::Answer(_) | Next::Nothing => Ok(None),
             Next::End => bail!("the relay closed the connection"),
         }
     }
+}
+
+/// A socket that holds what comes until it is read, as far as the system allows.
+fn socket() -> anyhow::Result<UdpSocket> {
+    let socket = UdpSocket::bind(("127.0.0.1", 0))?;
+    socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+    let size: libc::c_int = 4 << 20;
+    // SAFETY: it reads `size` alone. What the system does not grant is no fault.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUF,
+            (&raw const size).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        );
+    }
+    Ok(socket)
 }
 
 /// Counts frames by the marker of their last RTP packet (RFC 3550, section 5.1).
@@ -66,17 +180,15 @@ struct Frames {
 }
 
 impl Frames {
-    /// Takes an RTP packet; returns whether it makes a frame whole.
-    fn take(&mut self, packet: &[u8]) -> bool {
-        let Some(header) = packet.first_chunk::<4>() else {
-            return false;
-        };
+    /// Takes an RTP packet; where it ends a frame, whether that is whole.
+    fn take(&mut self, packet: &[u8]) -> Option<bool> {
+        let header = packet.first_chunk::<4>()?;
         let sequence = u16::from_be_bytes([header[2], header[3]]);
         let expected = self.sequence.map(|last| last.wrapping_add(1));
         self.torn |= expected.is_some_and(|expected| sequence != expected);
         self.sequence = Some(sequence);
         let last = header[1] & 0x80 != 0;
-        last && !std::mem::take(&mut self.torn)
+        last.then(|| !std::mem::take(&mut self.torn))
     }
 }
 
@@ -227,11 +339,11 @@ mod tests {
             let [high, low] = sequence.to_be_bytes();
             frames.take(&[0x80, if last { 0x9a } else { 0x1a }, high, low])
         };
-        assert!(!take(65534, false));
-        assert!(take(65535, true));
-        assert!(take(0, true));
-        assert!(!take(2, true), "1 is missing");
-        assert!(take(3, true));
+        assert_eq!(take(65534, false), None);
+        assert_eq!(take(65535, true), Some(true));
+        assert_eq!(take(0, true), Some(true));
+        assert_eq!(take(2, true), Some(false), "1 is missing");
+        assert_eq!(take(3, true), Some(true));
     }
 
     #[test]

@@ -27,7 +27,16 @@ pub(crate) fn watch_many(settings: Cameras, port: u16) -> anyhow::Result<()> {
                 let count = || {
                     counts[camera].fetch_add(1, Ordering::Relaxed);
                 };
-                if let Err(error) = rtsp::watch(port, &name(camera), begun + DEADLINE, count) {
+                let watched =
+                    rtsp::Player::play(port, &name(camera), begun + DEADLINE, rtsp::Way::Tcp)
+                        .and_then(|mut player| {
+                            player.watch(|whole| {
+                                if whole {
+                                    count()
+                                }
+                            })
+                        });
+                if let Err(error) = watched {
                     eprintln!("{} is watched no more: {error:#}", name(camera));
                 }
             })?;
