@@ -108,6 +108,17 @@ Example:
 
 Prints for each key the beginning of its public half, and the names it may use.";
 
+const KEYS_CERTIFICATE_EXAMPLES: &str = "\
+Example:
+  launcher keys certificate relay.crt relay-tls.key --names cams.example.org
+      and in the relay's deployment:
+        [rtsp]
+        certificate = \"relay.crt\"
+        private-key = \"relay-tls.key\"
+
+Then rtsps://THIS-MACHINE:8554/NAME works beside rtsp://. The certificate is for this
+machine's addresses and these names. Files that exist are left as they are.";
+
 const KEYS_PASSWORD_EXAMPLES: &str = "\
 Asks for a password, or reads a line of standard input, and prints the line for:
 
@@ -208,6 +219,17 @@ pub enum KeysCommand {
         /// The list of known cameras
         #[arg(long, value_name = "LIST")]
         cameras: PathBuf,
+    },
+    /// Make a certificate that signs itself, for rtsps://
+    #[command(after_help = KEYS_CERTIFICATE_EXAMPLES)]
+    Certificate {
+        /// The file of the certificate to make
+        certificate: PathBuf,
+        /// The file of its key to make, which only you may read
+        key: PathBuf,
+        /// Other names or addresses of the relay, with commas between them
+        #[arg(long, value_name = "NAME[,NAME…]", value_delimiter = ',')]
+        names: Vec<String>,
     },
     /// Print the hash of a password, for a [[user]] of the deployment
     #[command(after_help = KEYS_PASSWORD_EXAMPLES)]

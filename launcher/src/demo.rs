@@ -60,6 +60,7 @@ fn deployment(webcams: Vec<String>) -> Deployment {
         rtsp: Some(Rtsp {
             listen: free_tcp(RTSP_PORT),
             ports: None,
+            tls: None,
         }),
         users: Vec::new(),
         cameras: tests.chain(webcams).collect(),

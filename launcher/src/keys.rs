@@ -1,7 +1,8 @@
-//! The relay's key, its list of known cameras, and the hashes of passwords.
+//! The relay's key, its list of known cameras, hashes of passwords, and certificates.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -10,6 +11,7 @@ use camrelay_protocol::{CameraToken, KnownCamera, PrivateKey};
 
 use crate::cli::KeysCommand;
 use crate::config::secrets;
+use crate::relay::address;
 use crate::users::password;
 
 /// Runs one `launcher keys` command; what is made for use elsewhere goes to standard output.
@@ -38,6 +40,19 @@ pub fn run(command: &KeysCommand) -> anyhow::Result<()> {
         KeysCommand::Password => {
             println!("password = \"{}\"", password::hash(&password::ask()?)?);
         }
+        KeysCommand::Certificate {
+            certificate,
+            key,
+            names,
+        } => {
+            make_certificate(certificate, key, names)?;
+            eprintln!(
+                "The certificate is in {0}, its key in {1}: keep that secret, and say certificate = \"{0}\"\n\
+                 and private-key = \"{1}\" in [rtsp]. Players that check certificates have to be given it.",
+                certificate.display(),
+                key.display()
+            );
+        }
         KeysCommand::List { cameras } => print!("{}", list(cameras)?),
         KeysCommand::Remove { cameras, name } => remove(cameras, name)?,
     }
@@ -59,6 +74,33 @@ fn make_relay_key(file: &Path) -> anyhow::Result<String> {
         .and_then(|()| out.sync_all())
         .with_context(|| format!("{} cannot be written", file.display()))?;
     Ok(key.public().to_string())
+}
+
+/// Makes a certificate that signs itself, for this machine and these names, and its key;
+/// neither file may exist.
+pub fn make_certificate(certificate: &Path, key: &Path, names: &[String]) -> anyhow::Result<()> {
+    let own = [Some(Ipv4Addr::LOCALHOST.into()), address::in_network()];
+    let own = own.iter().flatten().map(IpAddr::to_string);
+    let names: Vec<_> = own
+        .chain(["localhost".into()])
+        .chain(names.iter().cloned())
+        .collect();
+    let made = rcgen::generate_simple_self_signed(names).context("no certificate can be made")?;
+    for (path, text) in [
+        (key, made.signing_key.serialize_pem()),
+        (certificate, made.cert.pem()),
+    ] {
+        let mut out = create_secret(path).map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => {
+                anyhow!("{} exists already and is left as it is", path.display())
+            }
+            _ => anyhow!("{} cannot be made: {error}", path.display()),
+        })?;
+        out.write_all(text.as_bytes())
+            .and_then(|()| out.sync_all())
+            .with_context(|| format!("{} cannot be written", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Adds a camera to the list `cameras`, which is made when it is not there; returns its token.

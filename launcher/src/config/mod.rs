@@ -63,6 +63,17 @@ pub struct Rtsp {
     /// The first of the two UDP ports that viewers over UDP are sent to from; chosen
     /// where it is left out.
     pub ports: Option<u16>,
+    /// How it proves itself to viewers that connect with `rtsps://`; without, none can.
+    pub tls: Option<Tls>,
+}
+
+/// The keys `certificate` and `private-key` of a server: PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    /// The file of the certificate, and of those that it builds on.
+    pub certificate: PathBuf,
+    /// The file of its key.
+    pub private_key: PathBuf,
 }
 
 /// From where one may watch.

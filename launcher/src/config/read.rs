@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{Errors, Problems};
 use super::table::{Expected, Found, Table, describe};
-use super::{Camera, Deployment, Fault, Relay, Rtsp, Source, secrets, users, values};
+use super::{Camera, Deployment, Fault, Relay, Rtsp, Source, Tls, secrets, users, values};
 
 /// The latency where the file says nothing.
 const LATENCY: Duration = Duration::from_millis(120);
@@ -180,10 +180,12 @@ impl Reader<'_, '_> {
                 .add(offset, Some(table.key("listen")), message);
         }
         let ports = table.text("ports", self.problems, values::ports);
+        let tls = self.tls(&mut table);
         table.finish(self.problems);
         Some(Rtsp {
             listen,
             ports: ports.map(|ports| ports.value),
+            tls,
         })
     }
 
@@ -305,6 +307,31 @@ impl Reader<'_, '_> {
                 None
             }
         }
+    }
+
+    /// The certificate of a server and its key, read once to see that they are right.
+    pub(super) fn tls(&mut self, table: &mut Table<'_>) -> Option<Tls> {
+        let certificate = table.text("certificate", self.problems, values::text);
+        let key = table.text("private-key", self.problems, values::text);
+        let (certificate, key) = match (certificate, key) {
+            (Some(certificate), Some(key)) => (certificate, key),
+            (Some(one), None) | (None, Some(one)) => {
+                let message = "expected certificate and private-key together; make both with: launcher keys certificate";
+                self.problems
+                    .add(one.offset, Some(table.key("certificate")), message);
+                return None;
+            }
+            (None, None) => return None,
+        };
+        let tls = Tls {
+            certificate: self.folder.join(certificate.value),
+            private_key: self.folder.join(key.value),
+        };
+        if let Err(message) = secrets::tls(&tls.certificate, &tls.private_key) {
+            self.problems
+                .add(certificate.offset, Some(table.key("certificate")), message);
+        }
+        Some(tls)
     }
 
     /// The path of a file with a key or keys, read once to see that it is right.

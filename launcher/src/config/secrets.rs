@@ -3,8 +3,13 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use camrelay_protocol::{CameraToken, KnownCamera, PrivateKey};
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 /// The largest key, list or deployment that is read, in bytes: 65,536 known cameras and more.
 pub const MAX_FILE: u64 = 16 << 20;
@@ -52,4 +57,32 @@ pub fn camera_token(path: &Path) -> Result<CameraToken, String> {
     text.trim()
         .parse()
         .map_err(|error| format!("'{name}' holds no camera's token: {error}"))
+}
+
+/// How a server proves itself over TLS: with the certificate and the key in these PEM
+/// files. The error is a sentence with the file and what to do.
+pub fn tls(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {
+    let read = |path: &Path| {
+        let advice = "make a certificate and its key with: launcher keys certificate";
+        read_text(path).map_err(|error| format!("'{}': {error}; {advice}", path.display()))
+    };
+    let chain = CertificateDer::pem_slice_iter(read(certificate)?.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .ok()
+        .filter(|chain| !chain.is_empty())
+        .ok_or_else(|| format!("'{}' holds no certificate in PEM", certificate.display()))?;
+    let private = PrivateKeyDer::from_pem_slice(read(key)?.as_bytes())
+        .map_err(|_| format!("'{}' holds no private key in PEM", key.display()))?;
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|config| {
+            config
+                .with_no_client_auth()
+                .with_single_cert(chain, private)
+        })
+        .map_err(|error| {
+            let (certificate, key) = (certificate.display(), key.display());
+            format!("'{certificate}' and '{key}' do not go together: {error}")
+        })?;
+    Ok(Arc::new(config))
 }

@@ -61,6 +61,7 @@ fn reads_every_key() {
         rtsp: Some(Rtsp {
             listen: "[::1]:0".parse().unwrap(),
             ports: Some(9000),
+            tls: None,
         }),
         users: vec![User {
             name: "ann".into(),
@@ -371,6 +372,20 @@ fn says_what_is_wrong_with_users() {
     assert_eq!(users[0].cameras, ["*"]);
     let twice = right.clone() + &right.replace("[relay]", "");
     assert_problems(&[
+        (
+            "[relay]\n[rtsp]\ncertificate = \"a.crt\"\n[[user]]\nname = \"ann\"",
+            &[
+                "f.toml:3:15: rtsp.certificate: expected certificate and private-key together; make both with: launcher keys certificate",
+                "f.toml:4:1: user 'ann'.password: expected one, such as password = \"$argon2id$…\", the line that this prints: launcher keys password",
+                "f.toml:4:1: user 'ann'.rights: expected one, such as rights = [\"view\"]",
+            ],
+        ),
+        (
+            "[relay]\n[rtsp]\ncertificate = \"a.crt\"\nprivate-key = \"a.key\"",
+            &[
+                "f.toml:3:15: rtsp.certificate: 'a.crt': no such file; make a certificate and its key with: launcher keys certificate",
+            ],
+        ),
         (
             "[relay]\n[rtsp]\nports = \"9001-9002\"",
             &[

@@ -53,9 +53,11 @@ pub async fn serve(
                     heard = Instant::now();
                     let played = is_playing(&connection);
                     let answer = connection.answer(&request).await;
+                    // Without what comes before the path, which may hold a password.
+                    let path = request.path().unwrap_or_default().join("/");
                     tracing::debug!(
-                        "viewer {}: {} {}: {}",
-                        connection.viewer(), request.method, request.url, answer.response.status()
+                        "viewer {}: {} /{path}: {}",
+                        connection.viewer(), request.method, answer.response.status()
                     );
                     writer.bytes(&answer.response.to_bytes(request.header("CSeq"))).await?;
                     if answer.closes {

@@ -33,12 +33,14 @@ use anyhow::Context;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 
 use self::limits::{Limits, Place};
 use self::mount::{Mount, Refusal};
 use self::session::Connection;
 use self::udp::Udp;
-use crate::config::Rtsp;
+use crate::config::{Rtsp, secrets};
 use crate::relay::feed::Feed;
 use crate::relay::feeds::Event;
 use crate::relay::stream::Stream;
@@ -57,6 +59,8 @@ const END: Duration = Duration::from_secs(1);
 const NOT_SENT: u32 = 64 << 10;
 /// Whoever acknowledges nothing for so long is gone.
 const GONE: Duration = Duration::from_secs(10);
+/// What a connection over TLS begins with (RFC 8446, section 5.1), and RTSP never does.
+const TLS_HANDSHAKE: u8 = 22;
 /// Rest after an accept that failed, mostly for lack of descriptors.
 const REST: Duration = Duration::from_millis(100);
 
@@ -75,6 +79,8 @@ struct Shared {
     limits: Arc<Limits>,
     /// How long a viewer may be silent, in seconds.
     timeout: u64,
+    /// Answers those who connect with `rtsps://`, on the same port.
+    tls: Option<TlsAcceptor>,
     /// Whether it was said that a password came in plain text.
     warned: AtomicBool,
 }
@@ -107,6 +113,9 @@ impl Server {
         let listener = listener(listen).with_context(|| no_listening(listen))?;
         let address = listener.local_addr()?;
         let udp = Arc::new(udp(rtsp, address)?);
+        let tls = rtsp.tls.as_ref();
+        let tls = tls.map(|tls| secrets::tls(&tls.certificate, &tls.private_key));
+        let tls = tls.transpose().map_err(anyhow::Error::msg)?;
         let (first, last) = udp.ports();
         tracing::debug!("sending to viewers over UDP from ports {first} and {last}");
         let shared = Arc::new(Shared {
@@ -118,6 +127,7 @@ impl Server {
             udp: Some(udp.clone()),
             limits: Arc::default(),
             timeout,
+            tls: tls.map(TlsAcceptor::from),
             warned: AtomicBool::new(false),
         });
         runtime.spawn(accept(listener, shared.clone()));
@@ -236,7 +246,21 @@ async fn connected(
     } else {
         (viewer, local)
     };
-    let connection = Connection::new(shared, place, addresses, false);
+    let tls = shared.tls.clone();
+    let connection = move |secure| Connection::new(shared, place, addresses, secure);
+    let late = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
+    let mut first = [0];
+    if let Some(tls) = tls {
+        timeout(connection::PATIENCE, stream.peek(&mut first))
+            .await
+            .map_err(late)??;
+        if first == [TLS_HANDSHAKE] {
+            let accepted = timeout(connection::PATIENCE, tls.accept(stream)).await;
+            let (from, to) = tokio::io::split(accepted.map_err(late)??);
+            return connection::serve(connection(true), udp, from, to).await;
+        }
+    }
+    let connection = connection(false);
     let (from, to) = stream.into_split();
     connection::serve(connection, udp, from, to).await
 }

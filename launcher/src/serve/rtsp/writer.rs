@@ -14,24 +14,17 @@ pub const STALL: Duration = Duration::from_secs(10);
 
 /// The end of a connection that is written to. What is begun is written to its end, so
 /// that packets stay whole; meanwhile newer frames push out older ones in front of it.
-pub struct Writer<W> {
-    to: W,
-    /// A frame in one piece, where the connection takes no list of pieces.
-    whole: Vec<u8>,
-}
+pub struct Writer<W>(W);
 
 impl<W: AsyncWrite + Unpin> Writer<W> {
-    /// Writes into `to`.
+    /// Writes into `to`, which should take lists of pieces.
     pub fn new(to: W) -> Self {
-        Self {
-            to,
-            whole: Vec::new(),
-        }
+        Self(to)
     }
 
     /// Writes these bytes.
     pub async fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        write(&mut self.to, &mut [IoSlice::new(bytes)]).await
+        write(&mut self.0, &mut [IoSlice::new(bytes)]).await
     }
 
     /// Writes an RTCP packet on that channel.
@@ -39,7 +32,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         let length = (packet.len() as u16).to_be_bytes();
         let head = [b'$', channel, length[0], length[1]];
         write(
-            &mut self.to,
+            &mut self.0,
             &mut [IoSlice::new(&head), IoSlice::new(packet)],
         )
         .await
@@ -50,13 +43,8 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
         let pieces = (heads.iter().zip(packets.iter()))
             .flat_map(|(rtp, (head, body))| [rtp, head, body])
             .filter(|piece| !piece.is_empty());
-        if self.to.is_write_vectored() {
-            let mut slices: Vec<_> = pieces.map(IoSlice::new).collect();
-            return write(&mut self.to, &mut slices).await;
-        }
-        self.whole.clear();
-        pieces.for_each(|piece| self.whole.extend_from_slice(piece));
-        write(&mut self.to, &mut [IoSlice::new(&self.whole)]).await
+        let mut slices: Vec<_> = pieces.map(IoSlice::new).collect();
+        write(&mut self.0, &mut slices).await
     }
 }
 

@@ -42,9 +42,12 @@ impl Relay {
 
     /// A relay with these users, which leaves silent viewers after so many seconds.
     fn with(users: Users, timeout: u64) -> Self {
+        Self::of(&rtsp(([127, 0, 0, 1], 0).into()), users, timeout)
+    }
+
+    fn of(settings: &Rtsp, users: Users, timeout: u64) -> Self {
         gst::init().expect("GStreamer starts");
-        let server =
-            Server::start_with(&rtsp(([127, 0, 0, 1], 0).into()), Arc::new(users), timeout);
+        let server = Server::start_with(settings, Arc::new(users), timeout);
         let server = server.expect("a free port");
         let mut listeners = Listeners::default();
         listeners.add(server.listener());
@@ -123,6 +126,7 @@ fn rtsp(listen: SocketAddr) -> Rtsp {
     Rtsp {
         listen,
         ports: None,
+        tls: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use data_encoding::BASE64;
 
 use super::*;
-use crate::config::User;
+use crate::config::{Tls, User};
 use crate::users::{Right, password};
 
 /// Each method, and what who may use it is answered on a connection without a session.
@@ -140,5 +140,32 @@ fn ffmpeg_logs_in() {
             .output()
             .expect("ffmpeg runs");
         assert_eq!(output.status.success(), lets_in, "{login}: {output:?}");
+    }
+}
+
+#[test]
+fn viewers_connect_with_and_without_tls() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (certificate, key) = (folder.path().join("a.crt"), folder.path().join("a.key"));
+    crate::keys::make_certificate(&certificate, &key, &[]).expect("they are made");
+    let settings = Rtsp {
+        tls: Some(Tls {
+            certificate,
+            private_key: key,
+        }),
+        ..rtsp(([127, 0, 0, 1], 0).into())
+    };
+    let relay = Relay::of(&settings, Users::new(None, &[]).expect("randomness"), 60);
+    let _camera = relay.camera("door", JPEG);
+    let address = relay.server.address();
+    for (scheme, transport) in [("rtsps", "tcp"), ("rtsp", "tcp"), ("rtsp", "udp")] {
+        let output = Command::new("timeout")
+            .args(["--kill-after=1", "30", "ffmpeg", "-nostdin", "-hide_banner"])
+            .args(["-rtsp_transport", transport, "-i"])
+            .arg(format!("{scheme}://{address}/door"))
+            .args(["-frames:v", "10", "-f", "null", "-"])
+            .output()
+            .expect("ffmpeg runs");
+        assert!(output.status.success(), "{scheme} {transport}: {output:?}");
     }
 }
