@@ -14,14 +14,14 @@ use crate::relay::consumer::{Consumer, Limits};
 use crate::relay::frame::{Codec, Frame};
 use crate::relay::stream::{Attachment, Stream};
 
-/// What may wait for a viewer that does not keep up. Pictures that stand alone are
-/// worth nothing when they are old; those that build on each other are kept longer, as
-/// a gap costs more.
+/// What may wait for a viewer whose turn comes a little late. Pictures that stand alone
+/// are worth nothing when they are old, so that one that misses any goes on with the
+/// newest; those that build on each other are kept longer, as a gap costs more.
 fn limits(codec: &Codec) -> Limits {
     let (frames, time) = match codec {
         Codec::Opus => (50, gst::ClockTime::from_mseconds(500)),
         codec if codec.is_inter() => (64, gst::ClockTime::SECOND),
-        _ => (2, gst::ClockTime::from_mseconds(500)),
+        _ => (4, gst::ClockTime::from_mseconds(500)),
     };
     Limits {
         frames,
@@ -70,6 +70,8 @@ pub struct Track {
     packets: u32,
     octets: u32,
     heads: Vec<Head>,
+    /// Frames that were left out for this viewer since it plays.
+    missed: u64,
     playing: Option<(Arc<Consumer>, Attachment)>,
 }
 
@@ -97,6 +99,7 @@ impl Track {
             packets: 0,
             octets: 0,
             heads: Vec::new(),
+            missed: 0,
             playing: None,
         }
     }
@@ -128,6 +131,7 @@ impl Track {
         let limits = limits(&self.setup.codec);
         let consumer = Arc::new(Consumer::new(limits, move || wake.notify_one()));
         let attachment = self.setup.stream.attach(consumer.clone());
+        self.missed = 0;
         self.playing = Some((consumer, attachment));
     }
 
@@ -149,7 +153,13 @@ impl Track {
         let Some((consumer, _)) = &self.playing else {
             return Next::Nothing;
         };
-        while let Some(frame) = consumer.take() {
+        let missed = consumer.dropped();
+        let skips = missed != self.missed && self.setup.codec == Codec::Jpeg;
+        self.missed = missed;
+        while let Some(mut frame) = consumer.take() {
+            while let Some(newer) = skips.then(|| consumer.take()).flatten() {
+                frame = newer;
+            }
             if frame.codec != self.setup.codec {
                 return Next::Changed;
             }
