@@ -40,6 +40,10 @@ struct Second {
     queue: f64,
     /// Bits per second; 0 where no limit was met.
     target: f64,
+    /// Frames lost, late, and left out or dropped before they were sent, since the start.
+    lost: u64,
+    late: u64,
+    left_out: u64,
 }
 
 impl Camera {
@@ -80,6 +84,7 @@ impl Camera {
     /// What it did since `since`, taken as one second.
     fn second(&self, since: Instant) -> Second {
         let stats: gst::Structure = self.sink.property("stats");
+        let counter = |name| stats.get::<u64>(name).unwrap_or(0);
         let arrivals = lock(&self.arrivals);
         let first = arrivals.partition_point(|(at, _)| *at < since);
         let came = &arrivals[first..];
@@ -89,6 +94,9 @@ impl Camera {
             frames: came.len(),
             queue: stats.get("queue-delay-ms").unwrap_or(0.0),
             target: f64::from(self.sink.property::<u32>("target-bitrate")),
+            lost: counter("frames-lost"),
+            late: counter("frames-late"),
+            left_out: counter("frames-dropped"),
         }
     }
 
@@ -270,7 +278,15 @@ fn judge_one(camera: &Camera, seconds: &[Vec<Second>], phases: &[Phase], begun: 
 
 fn print_many(seconds: &[Vec<Second>]) {
     let last = &seconds[seconds.len() - seconds.len() / 3..];
-    let mut table = Table::new(["camera", "came, Mbit/s", "frames a second", "quality"]);
+    let mut table = Table::new([
+        "camera",
+        "came, Mbit/s",
+        "frames a second",
+        "quality",
+        "lost",
+        "late",
+        "left out",
+    ]);
     let count = last.len() as f64;
     let mut rates = Vec::new();
     for camera in 0..last[0].len() {
@@ -280,12 +296,19 @@ fn print_many(seconds: &[Vec<Second>]) {
                 .sum::<f64>()
                 / count
         };
+        let since = |counter: fn(&Second) -> u64| {
+            let (first, end) = (&last[0][camera], &last[last.len() - 1][camera]);
+            (counter(end) - counter(first)).to_string()
+        };
         rates.push(of(|second| second.bits));
         table.row([
             camera.to_string(),
             mbit(of(|second| second.bits)),
             format!("{:.1}", of(|second| second.frames as f64)),
             format!("{:.0}", of(|second| f64::from(second.quality))),
+            since(|second| second.lost),
+            since(|second| second.late),
+            since(|second| second.left_out),
         ]);
     }
     let (least, most) = rates

@@ -49,13 +49,23 @@ pub struct ReceivedFrame {
     pub frame: Frame,
 }
 
+/// What becomes of frames that are not whole when a newer one is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum LatePolicy {
+    /// The newer one waits for them, as long as their latency lasts.
+    #[default]
+    Ordered,
+    /// They are given up at once.
+    Latest,
+}
+
 /// Why frames are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum GapReason {
     /// Fragments were lost on the way and not repaired in time.
     Network,
-    /// Fragments came, after the deadline.
+    /// Fragments were still coming at the deadline, or a newer frame was whole before.
     Late,
     /// The sender dropped the frame before or while sending it.
     Sender,

@@ -39,7 +39,7 @@ mod wire;
 pub use access::{Accept, Access, check_name as check_camera_name};
 pub use endpoint::{Admissions, Config, Connect, Endpoint, Event, PeerId, Role, Transmit};
 pub use error::{Code, Error, Rejection};
-pub use frame::{Frame, FrameFlags, GapReason, ReceivedFrame};
+pub use frame::{Frame, FrameFlags, GapReason, LatePolicy, ReceivedFrame};
 pub use keys::{CameraToken, KeyError, KnownCamera, PrivateKey, PublicKey};
 pub use stats::Stats;
 pub use time::{Random, Time};

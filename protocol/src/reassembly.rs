@@ -10,10 +10,12 @@ use crate::clock::Clock;
 use crate::fragment::flags_from_wire;
 use crate::wire::feedback::Deficit;
 use crate::wire::fragment::{FLAG_REPAIR, Fragment, FrameHeader};
-use crate::{Frame, GapReason, ReceivedFrame, Time};
+use crate::{Frame, GapReason, LatePolicy, ReceivedFrame, Time};
 
 /// Frames ahead of the next one to hand over that are kept.
 pub(crate) const WINDOW: u64 = 128;
+/// Frames whose latency is remembered.
+const LATENCIES: usize = 256;
 /// Changes of caps ahead of the frames that need them.
 const MAX_CAPS_AHEAD: usize = 8;
 
@@ -39,6 +41,23 @@ pub(crate) enum Outcome {
     TooLarge(usize),
     /// There is no room for another frame.
     NoRoom,
+}
+
+/// Frames in a row that are missing for one reason.
+#[derive(Default)]
+struct Gap {
+    frames: u32,
+    reason: Option<GapReason>,
+}
+
+impl Gap {
+    /// Tells of them, if there are any.
+    fn tell(&mut self, out: &mut impl FnMut(Output)) {
+        if let Some(reason) = self.reason.take() {
+            let frames = std::mem::take(&mut self.frames);
+            out(Output::Gap { frames, reason });
+        }
+    }
 }
 
 enum Slot {
@@ -115,6 +134,9 @@ pub(crate) struct Reassembly {
     /// A key frame is needed and was not asked for.
     wants_key: bool,
     whole: u64,
+    late_policy: LatePolicy,
+    /// Microseconds from capture, mapped, to hand-over, of the last frames.
+    latencies: VecDeque<u32>,
     pub(crate) counters: ReceiveCounters,
 }
 
@@ -127,6 +149,10 @@ pub(crate) struct ReceiveCounters {
     pub(crate) undecodable: u64,
     pub(crate) by_parity: u64,
     pub(crate) by_resend: u64,
+    /// Still arriving when their time was over, or given up for a newer one.
+    pub(crate) late: u64,
+    /// Reports that frames took which were made whole by resending.
+    pub(crate) rounds: u64,
 }
 
 impl ReceiveCounters {
@@ -137,6 +163,8 @@ impl ReceiveCounters {
             undecodable: self.undecodable + other.undecodable,
             by_parity: self.by_parity + other.by_parity,
             by_resend: self.by_resend + other.by_resend,
+            late: self.late + other.late,
+            rounds: self.rounds + other.rounds,
         }
     }
 }
@@ -158,6 +186,8 @@ impl Reassembly {
             broken: false,
             wants_key: false,
             whole: 0,
+            late_policy: LatePolicy::default(),
+            latencies: VecDeque::new(),
             counters: ReceiveCounters::default(),
         }
     }
@@ -174,6 +204,15 @@ impl Reassembly {
 
     pub(crate) fn set_latency(&mut self, latency: Duration) {
         self.latency = latency;
+    }
+
+    pub(crate) fn set_late_policy(&mut self, policy: LatePolicy) {
+        self.late_policy = policy;
+    }
+
+    /// Microseconds from capture, mapped, to hand-over, of the last frames.
+    pub(crate) fn latencies(&self) -> impl Iterator<Item = u32> {
+        self.latencies.iter().copied()
     }
 
     /// The sequence number nearest to the newest one seen.
@@ -387,7 +426,10 @@ impl Reassembly {
         match (open.reports, repaired) {
             (0, false) => {}
             (0, true) => self.counters.by_parity += 1,
-            _ => self.counters.by_resend += 1,
+            (rounds, _) => {
+                self.counters.by_resend += 1;
+                self.counters.rounds += u64::from(rounds);
+            }
         }
         open.slot = Slot::Whole {
             header,
@@ -446,7 +488,7 @@ impl Reassembly {
             // The caps are lost and sent again; until then nothing can be told about frames.
             return;
         }
-        let mut gap = 0;
+        let mut gap = Gap::default();
         while let Some(next) = self.next {
             while let Some((_, generation, caps)) =
                 self.caps.pop_front_if(|(first, ..)| *first <= next)
@@ -456,38 +498,29 @@ impl Reassembly {
             }
             if self.end.is_some_and(|(end, _)| end <= next) {
                 self.end = None;
-                if gap > 0 {
-                    out(Output::Gap {
-                        frames: std::mem::take(&mut gap),
-                        reason: GapReason::Network,
-                    });
-                }
+                gap.tell(&mut out);
                 out(Output::Ended);
                 continue;
             }
-            let ready = self.frames.get(&next).is_some_and(|open| match &open.slot {
-                Slot::Whole { header, .. } => Some(header.caps_generation) == self.generation,
-                Slot::Open(_) | Slot::Unseen => false,
-            });
-            if ready {
-                if gap > 0 {
-                    out(Output::Gap {
-                        frames: std::mem::take(&mut gap),
-                        reason: GapReason::Network,
-                    });
+            if self.is_ready(next) {
+                gap.tell(&mut out);
+                self.hand_over(now, next, clock, &mut out);
+            } else if let Some(reason) = self.given_up(now, next, clock) {
+                if gap.reason != Some(reason) {
+                    gap.tell(&mut out);
                 }
-                self.hand_over(next, clock, &mut out);
-            } else if self
-                .deadline(next, clock)
-                .is_some_and(|deadline| deadline <= now)
-            {
                 let until = match self.remove(next) {
                     Some(_) => next + 1,
                     None => self.given_up_with(next),
                 };
-                self.counters.lost += until - next;
+                match reason {
+                    GapReason::Late => self.counters.late += until - next,
+                    _ => self.counters.lost += until - next,
+                }
                 self.broken = true;
-                gap = gap.saturating_add(u32::try_from(until - next).unwrap_or(u32::MAX));
+                let frames = u32::try_from(until - next).unwrap_or(u32::MAX);
+                gap.frames = gap.frames.saturating_add(frames);
+                gap.reason = Some(reason);
                 self.next = Some(until);
                 continue;
             } else {
@@ -495,15 +528,40 @@ impl Reassembly {
             }
             self.next = Some(next + 1);
         }
-        if gap > 0 {
-            out(Output::Gap {
-                frames: gap,
-                reason: GapReason::Network,
-            });
-        }
+        gap.tell(&mut out);
     }
 
-    fn hand_over(&mut self, number: u64, clock: &Clock, out: &mut impl FnMut(Output)) {
+    /// Whether a frame is whole and its caps are known.
+    fn is_ready(&self, number: u64) -> bool {
+        self.frames
+            .get(&number)
+            .is_some_and(|open| match &open.slot {
+                Slot::Whole { header, .. } => Some(header.caps_generation) == self.generation,
+                Slot::Open(_) | Slot::Unseen => false,
+            })
+    }
+
+    /// Whether a frame, not whole, is given up, and why.
+    fn given_up(&self, now: Time, number: u64, clock: &Clock) -> Option<GapReason> {
+        if self.late_policy == LatePolicy::Latest {
+            let mut newer = self.frames.range(number + 1..).map(|(newer, _)| *newer);
+            if newer.any(|newer| self.is_ready(newer)) {
+                return Some(GapReason::Late);
+            }
+        }
+        self.deadline(number, clock)
+            .filter(|deadline| *deadline <= now)?;
+        let arriving = self.frames.get(&number).is_some_and(|open| {
+            matches!(open.slot, Slot::Open(_)) && !open.over && open.reports == 0
+        });
+        Some(if arriving {
+            GapReason::Late
+        } else {
+            GapReason::Network
+        })
+    }
+
+    fn hand_over(&mut self, now: Time, number: u64, clock: &Clock, out: &mut impl FnMut(Output)) {
         let Some(Open {
             slot: Slot::Whole { header, data, .. },
             capture,
@@ -521,6 +579,12 @@ impl Reassembly {
         }
         self.broken = false;
         self.counters.delivered += 1;
+        if self.latencies.len() == LATENCIES {
+            self.latencies.pop_front();
+        }
+        let latency = now.since(clock.map(capture)).as_micros();
+        self.latencies
+            .push_back(u32::try_from(latency).unwrap_or(u32::MAX));
         // The header has the nanoseconds that the fragments' microseconds leave out.
         let nanos = Duration::from_nanos(header.capture % 1000);
         let sent = capture * 1000 + header.capture % 1000;

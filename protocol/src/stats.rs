@@ -1,5 +1,28 @@
 //! Counters of one peer.
 
+/// What became of the frames of a session at its receiver.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Received {
+    pub(crate) delivered: u64,
+    pub(crate) lost: u64,
+    pub(crate) late: u64,
+    pub(crate) undecodable: u64,
+    pub(crate) by_parity: u64,
+    pub(crate) by_resend: u64,
+    pub(crate) rounds: u64,
+    /// Median, 95th and 99th of a hundred.
+    pub(crate) latency_us: [u32; 3],
+    /// Share of datagrams lost lately, in 65,535ths.
+    pub(crate) loss: u16,
+}
+
+impl Received {
+    /// Whether any frame came, or was missed.
+    pub(crate) fn is_any(&self) -> bool {
+        self.delivered + self.lost + self.late + self.undecodable > 0
+    }
+}
+
 /// Counters of one peer since its first session.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
@@ -18,25 +41,33 @@ pub struct Stats {
     pub frames_sent: u64,
     /// Frames dropped by this sender: not connected, or its queue was full.
     pub frames_dropped: u64,
-    /// Frames delivered whole and in time.
+    /// Frames delivered whole and in time. Of frames that this side sent, here and below, as the
+    /// receiver told a second ago at the most.
     pub frames_delivered: u64,
     /// Frames never completed.
     pub frames_lost: u64,
+    /// Frames still arriving when their time was over, or given up for a newer one.
+    pub frames_late: u64,
     /// Whole frames not delivered because a lost one is needed to decode them.
     pub frames_undecodable: u64,
     /// Parity symbols sent in first flights.
     pub parity_sent: u64,
     /// Symbols sent in answer to reports of loss.
     pub repairs_sent: u64,
-    /// Incoming frames made whole by their first flight's parity.
+    /// Frames made whole by their first flight's parity.
     pub recovered_by_parity: u64,
-    /// Incoming frames made whole by symbols sent on request.
+    /// Frames made whole by symbols sent on request.
     pub recovered_by_resend: u64,
+    /// Requests for symbols that those took, all together.
+    pub repair_rounds: u64,
+    /// Time from capture to delivery of the last frames, in microseconds: median, 95th and 99th of
+    /// a hundred. The least that the path takes is taken for half of a round trip.
+    pub frame_latency_us: [u64; 3],
     /// Bits per second that this sender should stay below; 0 where no limit was met.
     pub target_bitrate: u64,
     /// Time that outgoing datagrams stand in queues on the path, in microseconds.
     pub queue_delay_us: u64,
-    /// Share of incoming datagrams lost lately, 0 to 1.
+    /// Share of datagrams with frames lost lately, 0 to 1.
     pub loss_fraction: f64,
     /// How much faster this clock runs than the sender's, in parts per million.
     pub clock_skew_ppm: f64,
@@ -70,6 +101,8 @@ impl Stats {
             frames_dropped: self.frames_dropped + current.frames_dropped,
             frames_delivered: self.frames_delivered + current.frames_delivered,
             frames_lost: self.frames_lost + current.frames_lost,
+            frames_late: self.frames_late + current.frames_late,
+            repair_rounds: self.repair_rounds + current.repair_rounds,
             frames_undecodable: self.frames_undecodable + current.frames_undecodable,
             parity_sent: self.parity_sent + current.parity_sent,
             repairs_sent: self.repairs_sent + current.repairs_sent,

@@ -1,4 +1,4 @@
-//! The `stats` property of both elements.
+//! The `stats` property of both elements. Times are in milliseconds.
 
 use camrelay_protocol::Stats;
 
@@ -15,11 +15,25 @@ pub(crate) fn structure(stats: &Stats, dropped_by_kernel: u64) -> gst::Structure
         .field("frames-dropped", stats.frames_dropped)
         .field("frames-delivered", stats.frames_delivered)
         .field("frames-lost", stats.frames_lost)
+        .field("frames-late", stats.frames_late)
         .field("frames-undecodable", stats.frames_undecodable)
         .field("parity-sent", stats.parity_sent)
         .field("repairs-sent", stats.repairs_sent)
         .field("recovered-by-parity", stats.recovered_by_parity)
         .field("recovered-by-resend", stats.recovered_by_resend)
+        .field("repair-rounds", stats.repair_rounds)
+        .field(
+            "frame-latency-p50",
+            stats.frame_latency_us[0] as f64 / 1_000.0,
+        )
+        .field(
+            "frame-latency-p95",
+            stats.frame_latency_us[1] as f64 / 1_000.0,
+        )
+        .field(
+            "frame-latency-p99",
+            stats.frame_latency_us[2] as f64 / 1_000.0,
+        )
         .field("loss-fraction", stats.loss_fraction)
         .field("clock-skew-ppm", stats.clock_skew_ppm)
         .field("reconnects", stats.reconnects)

@@ -29,6 +29,7 @@ fn init(number: u64) -> Vec<u8> {
         token: None,
         role: Role::Publish { camera },
         latency: std::time::Duration::from_millis(120),
+        late_policy: Default::default(),
         mtu: 0,
     };
     let now = Time::from_nanos(1);

@@ -9,7 +9,7 @@ use super::{Endpoint, Event, PeerId, Role};
 use crate::handshake::Caller;
 use crate::session::Session;
 use crate::wire::control::Message;
-use crate::{Access, Code, Rejection, Time};
+use crate::{Access, Code, LatePolicy, Rejection, Time};
 
 /// After this silence another camera may take a name.
 const NAME_FREE_AFTER: Duration = Duration::from_secs(2);
@@ -69,6 +69,9 @@ impl Endpoint {
                     }
                     if let Some(session) = &mut peer.session {
                         session.set_latency(latency);
+                        if self.latest.contains(&camera) {
+                            session.set_late_policy(LatePolicy::Latest);
+                        }
                     }
                 }
                 self.cameras.insert(camera.clone(), id);

@@ -275,6 +275,7 @@ impl Endpoint {
             secret,
         };
         let mut session = Session::new(now, established, terms);
+        session.set_late_policy(calling.connect.late_policy);
         let latency_ms = u16::try_from(latency.as_millis()).unwrap_or(u16::MAX);
         let request = match &calling.connect.role {
             Role::Publish { camera } => Message::Register {

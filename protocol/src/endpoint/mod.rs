@@ -7,7 +7,7 @@ mod peers;
 mod rekey;
 mod sessions;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use crate::cookie::MacKeys;
 use crate::wire::control::Message;
 use crate::wire::header::{Header, Kind};
 use crate::{
-    Access, CameraToken, Code, Error, Frame, GapReason, MAX_CAPS, MAX_STREAMS, PrivateKey, Random,
-    ReceivedFrame, Rejection, Stats, Time,
+    Access, CameraToken, Code, Error, Frame, GapReason, LatePolicy, MAX_CAPS, MAX_STREAMS,
+    PrivateKey, Random, ReceivedFrame, Rejection, Stats, Time,
 };
 
 /// Sessions that a listener keeps, at most.
@@ -77,6 +77,8 @@ pub struct Connect {
     pub role: Role,
     /// How long, beyond the one-way delay, an incoming frame may take to become whole.
     pub latency: Duration,
+    /// What becomes of incoming frames that are not whole when a newer one is.
+    pub late_policy: LatePolicy,
     /// UDP payload size to use, in bytes; 0 finds it out.
     pub mtu: u16,
 }
@@ -196,6 +198,8 @@ pub struct Endpoint {
     indices: HashMap<u32, PeerId>,
     cameras: HashMap<String, PeerId>,
     latencies: HashMap<String, Duration>,
+    /// Cameras whose newest frame counts alone.
+    latest: HashSet<String>,
     /// Sessions whose caller has not proved that it has the keys, the oldest first.
     unproved: BTreeSet<PeerId>,
     gate: Gate,
@@ -223,6 +227,7 @@ impl Endpoint {
             indices: HashMap::new(),
             cameras: HashMap::new(),
             latencies: HashMap::new(),
+            latest: HashSet::new(),
             unproved: BTreeSet::new(),
             gate: Gate::new(),
             admissions: Admissions::default(),
@@ -270,6 +275,24 @@ impl Endpoint {
             .and_then(|id| self.peers.get_mut(id));
         if let Some(session) = session.and_then(|peer| peer.session.as_mut()) {
             session.set_latency(latency);
+        }
+    }
+
+    /// What becomes of frames of this camera that are not whole when a newer one is; for cameras
+    /// that register later too.
+    pub fn set_late_policy(&mut self, camera: &str, policy: LatePolicy) {
+        let latest = policy == LatePolicy::Latest;
+        if !latest {
+            self.latest.remove(camera);
+        } else if self.latest.len() < MAX_SESSIONS {
+            self.latest.insert(camera.into());
+        }
+        let session = self
+            .cameras
+            .get(camera)
+            .and_then(|id| self.peers.get_mut(id));
+        if let Some(session) = session.and_then(|peer| peer.session.as_mut()) {
+            session.set_late_policy(policy);
         }
     }
 

@@ -182,6 +182,7 @@ impl World {
             token: None,
             role,
             latency: Duration::from_millis(120),
+            late_policy: Default::default(),
             mtu: 0,
         };
         let peer = camera.connect(now, connect).expect("a good name");

@@ -19,11 +19,12 @@ use crate::control::Control;
 use crate::handshake::Established;
 use crate::reassembly::{Limits, Outcome, Output};
 use crate::replay::ReplayWindow;
+use crate::stats::Received;
 use crate::wire::control::Message;
 use crate::wire::fragment::Fragment;
 use crate::wire::header::{Header, Kind, MAX_PACKET_NUMBER, TAG_LEN};
 use crate::wire::item::{Item, Items, encode_feedback, pad};
-use crate::{Error, Frame, MAX_STREAMS, Rejection, Stats, Time};
+use crate::{Error, Frame, LatePolicy, MAX_STREAMS, Rejection, Stats, Time};
 
 /// UDP payload that every path is taken to carry (fits an IPv6 tunnel of 1280 bytes).
 pub(crate) const BASE_MTU: u16 = 1200;
@@ -39,6 +40,8 @@ const SILENT_PING_INTERVAL: Duration = Duration::from_millis(100);
 const QUIET_AFTER: Duration = Duration::from_millis(1300);
 const MIN_CONTROL_TIMEOUT: Duration = Duration::from_millis(50);
 const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// Time between two messages of what became of frames.
+const STATS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a CLOSE is repeated.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Key-frame requests closer together than this are one.
@@ -101,6 +104,10 @@ pub(crate) struct Session {
     keyframe_asked: BTreeMap<u16, Time>,
     closing: Option<Closing>,
     stats: Stats,
+    /// What became of the frames that came, as it was last told, and when.
+    told: (Time, Received),
+    /// What became of the frames that were sent, where the receiver told.
+    heard: Option<Received>,
 }
 
 impl Session {
@@ -136,6 +143,8 @@ impl Session {
                 cipher,
                 ..Stats::default()
             },
+            told: (now, Received::default()),
+            heard: None,
         }
     }
 
@@ -205,6 +214,11 @@ impl Session {
     pub(crate) fn set_latency(&mut self, latency: Duration) {
         self.receiver.set_latency(latency);
         self.sender.set_budget(latency);
+    }
+
+    /// What becomes of incoming frames that are not whole when a newer one is.
+    pub(crate) fn set_late_policy(&mut self, policy: LatePolicy) {
+        self.receiver.set_late_policy(policy);
     }
 
     pub(crate) fn send_message(&mut self, message: &Message) -> Result<(), Broken> {
@@ -639,6 +653,7 @@ impl Session {
                 }
             }
             Message::StreamEnd { stream, end } => self.receiver.stream(stream).handle_end(now, end),
+            Message::Stats(received) => self.heard = Some(received),
             other => {
                 // What came before in order is told before.
                 self.poll_streams(now, out)?;
@@ -675,10 +690,31 @@ impl Session {
         out: &mut Vec<Happened>,
     ) -> Result<(), Broken> {
         self.receiver.poll(now, out);
+        self.tell_stats(now)?;
         for stream in self.receiver.take_wants_key() {
             self.request_keyframe(now, stream)?;
         }
         Ok(())
+    }
+
+    /// Tells the sender once a second what became of its frames.
+    fn tell_stats(&mut self, now: Time) -> Result<(), Broken> {
+        let (at, told) = self.told;
+        // What can wait must not fill a channel that is not emptied.
+        if now.since(at) < STATS_INTERVAL || !self.control.is_idle() {
+            return Ok(());
+        }
+        let received = self.receiver.received(self.one_way());
+        self.told = (now, received);
+        if received == told || !received.is_any() {
+            return Ok(());
+        }
+        self.send_message(&Message::Stats(received))
+    }
+
+    /// The least that a datagram takes, as far as that can be known.
+    fn one_way(&self) -> Duration {
+        self.rtt.unwrap_or_default() / 2
     }
 
     /// Asks for a key frame; requests close together are one.
@@ -693,7 +729,9 @@ impl Session {
 
     /// Counters, those of the streams included.
     pub(crate) fn stats(&self, now: Time) -> Stats {
-        let (sent, received) = (self.sender.counters, self.receiver.counters());
+        let sent = self.sender.counters;
+        let own = self.receiver.received(self.one_way());
+        let received = self.heard.filter(|_| !own.is_any()).unwrap_or(own);
         Stats {
             frames_sent: sent.frames_sent,
             frames_dropped: sent.frames_dropped,
@@ -701,12 +739,15 @@ impl Session {
             repairs_sent: sent.repairs_sent,
             frames_delivered: received.delivered,
             frames_lost: received.lost,
+            frames_late: received.late,
             frames_undecodable: received.undecodable,
             recovered_by_parity: received.by_parity,
             recovered_by_resend: received.by_resend,
+            repair_rounds: received.rounds,
+            frame_latency_us: received.latency_us.map(u64::from),
             target_bitrate: self.sender.target_bitrate().unwrap_or(0),
             queue_delay_us: self.sender.queue_delay().as_micros() as u64,
-            loss_fraction: self.receiver.loss(),
+            loss_fraction: f64::from(received.loss) / 65_535.0,
             clock_skew_ppm: self.receiver.skew_ppm(),
             mtu: self.mtu.size(),
             connected: !self.is_silent(now),

@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::Happened;
-use crate::Time;
 use crate::clock::Clock;
 use crate::loss::LossEstimator;
 use crate::reassembly::{Limits, Outcome, Reassembly, ReceiveCounters, Timing};
 use crate::reorder::Reorder;
 use crate::replay::ReplayWindow;
+use crate::stats::Received;
 use crate::wire::feedback::{Feedback, MAX_SAMPLES, Sample};
 use crate::wire::fragment::{FLAG_REPAIR, Fragment};
+use crate::{LatePolicy, Time};
 
 /// Time between two reports while media flows.
 const REPORT_INTERVAL: Duration = Duration::from_millis(25);
@@ -25,6 +26,7 @@ const SPREADS: usize = 128;
 /// The receiving end of a session's media.
 pub(crate) struct Receiver {
     latency: Duration,
+    late_policy: LatePolicy,
     streams: BTreeMap<u16, Reassembly>,
     clock: Clock,
     reorder: Reorder,
@@ -50,6 +52,7 @@ impl Receiver {
     pub(crate) fn new(latency: Duration) -> Self {
         Self {
             latency,
+            late_policy: LatePolicy::default(),
             streams: BTreeMap::new(),
             clock: Clock::new(),
             reorder: Reorder::default(),
@@ -75,16 +78,26 @@ impl Receiver {
             .for_each(|stream| stream.set_latency(latency));
     }
 
+    /// What becomes of frames that are not whole when a newer one is.
+    pub(crate) fn set_late_policy(&mut self, policy: LatePolicy) {
+        self.late_policy = policy;
+        self.streams
+            .values_mut()
+            .for_each(|stream| stream.set_late_policy(policy));
+    }
+
     /// Bytes of frames held.
     pub(crate) fn memory(&self) -> usize {
         self.streams.values().map(Reassembly::memory).sum()
     }
 
     pub(crate) fn stream(&mut self, stream: u16) -> &mut Reassembly {
-        let latency = self.latency;
-        self.streams
-            .entry(stream)
-            .or_insert_with(|| Reassembly::new(stream, latency))
+        let (latency, policy) = (self.latency, self.late_policy);
+        self.streams.entry(stream).or_insert_with(|| {
+            let mut reassembly = Reassembly::new(stream, latency);
+            reassembly.set_late_policy(policy);
+            reassembly
+        })
     }
 
     fn timing(&self, rtt: Duration) -> Timing {
@@ -283,6 +296,34 @@ impl Receiver {
             .fold(ReceiveCounters::default(), |sum, stream| {
                 sum.plus(stream.counters)
             })
+    }
+
+    /// What became of the frames, whose way takes `least` at the least.
+    pub(crate) fn received(&self, least: Duration) -> Received {
+        let counters = self.counters();
+        let mut latencies: Vec<u32> = self
+            .streams
+            .values()
+            .flat_map(Reassembly::latencies)
+            .collect();
+        latencies.sort_unstable();
+        let least = u32::try_from(least.as_micros()).unwrap_or(u32::MAX);
+        let of_a_hundred = |share: usize| {
+            let at = (latencies.len() * share).div_ceil(100).saturating_sub(1);
+            let latency = latencies.get(at);
+            latency.map_or(0, |latency| latency.saturating_add(least))
+        };
+        Received {
+            delivered: counters.delivered,
+            lost: counters.lost,
+            late: counters.late,
+            undecodable: counters.undecodable,
+            by_parity: counters.by_parity,
+            by_resend: counters.by_resend,
+            rounds: counters.rounds,
+            latency_us: [50, 95, 99].map(of_a_hundred),
+            loss: (self.loss() * 65_535.0) as u16,
+        }
     }
 
     pub(crate) fn loss(&self) -> f64 {

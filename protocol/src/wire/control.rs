@@ -2,6 +2,7 @@
 
 use super::{Reader, put_short_text};
 use crate::access::check_name;
+use crate::stats::Received;
 use crate::{Code, MAX_CAPS, MAX_STREAMS, Rejection};
 
 const REGISTER: u8 = 1;
@@ -14,6 +15,7 @@ const KEYFRAME_REQUEST: u8 = 7;
 const CLOSE: u8 = 8;
 const REKEY: u8 = 9;
 const REKEYED: u8 = 10;
+const STATS: u8 = 11;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Message {
@@ -42,6 +44,8 @@ pub(crate) enum Message {
     Rekey(Vec<u8>),
     /// The listener has them, too: the HANDSHAKE_RESP.
     Rekeyed(Vec<u8>),
+    /// What became of the frames that the other side sent.
+    Stats(Received),
 }
 
 impl Message {
@@ -99,6 +103,10 @@ impl Message {
                 out.push(REKEYED);
                 out.extend_from_slice(handshake);
             }
+            Self::Stats(received) => {
+                out.push(STATS);
+                put_received(&mut out, received);
+            }
         }
         out
     }
@@ -143,6 +151,7 @@ impl Message {
             CLOSE => Self::Close(rejection(&mut reader)?),
             REKEY => Self::Rekey(reader.rest().to_vec()),
             REKEYED => Self::Rekeyed(reader.rest().to_vec()),
+            STATS => Self::Stats(received(&mut reader)?),
             _ => return None,
         })
     }
@@ -156,6 +165,50 @@ fn name_and_latency(reader: &mut Reader<'_>) -> Option<(String, u16)> {
     let camera = reader.short_text()?;
     check_name(camera).ok()?;
     Some((camera.into(), reader.u16()?))
+}
+
+fn put_received(out: &mut Vec<u8>, received: &Received) {
+    let Received {
+        delivered,
+        lost,
+        late,
+        undecodable,
+        by_parity,
+        by_resend,
+        rounds,
+        latency_us,
+        loss,
+    } = received;
+    let counters = [
+        delivered,
+        lost,
+        late,
+        undecodable,
+        by_parity,
+        by_resend,
+        rounds,
+    ];
+    for counter in counters {
+        out.extend_from_slice(&counter.to_be_bytes());
+    }
+    for latency in latency_us {
+        out.extend_from_slice(&latency.to_be_bytes());
+    }
+    out.extend_from_slice(&loss.to_be_bytes());
+}
+
+fn received(reader: &mut Reader<'_>) -> Option<Received> {
+    Some(Received {
+        delivered: reader.u64()?,
+        lost: reader.u64()?,
+        late: reader.u64()?,
+        undecodable: reader.u64()?,
+        by_parity: reader.u64()?,
+        by_resend: reader.u64()?,
+        rounds: reader.u64()?,
+        latency_us: [reader.u32()?, reader.u32()?, reader.u32()?],
+        loss: reader.u16()?,
+    })
 }
 
 fn put_rejection(out: &mut Vec<u8>, rejection: &Rejection) {
@@ -197,6 +250,17 @@ mod tests {
             Message::FeedEnd(Rejection::new(Code::NoSuchCamera, "no camera 'x'")),
             Message::KeyframeRequest { stream: 0 },
             Message::Close(Rejection::new(Code::Done, "")),
+            Message::Stats(Received {
+                delivered: 1,
+                lost: 2,
+                late: 3,
+                undecodable: 4,
+                by_parity: 5,
+                by_resend: 6,
+                rounds: u64::MAX,
+                latency_us: [7, 8, u32::MAX],
+                loss: 65_535,
+            }),
         ];
         for message in messages {
             let bytes = message.encode();

@@ -33,6 +33,7 @@ fn init(number: u64, token: Option<CameraToken>) -> Vec<u8> {
             camera: "ghost".into(),
         },
         latency: LATENCY,
+        late_policy: Default::default(),
         mtu: 0,
     };
     let now = camrelay_protocol::Time::from_nanos(1);

@@ -64,6 +64,7 @@ pub fn publish_with(
         token,
         role,
         latency: LATENCY,
+        late_policy: Default::default(),
         mtu: 0,
     };
     let now = world.now;
@@ -412,6 +413,7 @@ fn a_bad_name_is_refused_where_it_is_given() {
         token: None,
         role,
         latency: LATENCY,
+        late_policy: Default::default(),
         mtu: 0,
     };
     assert_eq!(

@@ -1,8 +1,9 @@
 //! Frames from a camera to a relay over all kinds of paths.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use camrelay_protocol::{Code, Error, Event, MAX_FRAME_SIZE, Random, Rejection, Role};
+use camrelay_protocol::{Code, Error, Event, LatePolicy, MAX_FRAME_SIZE, Random, Rejection, Role};
 
 use path_emulator::Conditions;
 
@@ -362,4 +363,71 @@ fn a_sender_with_too_much_waiting_drops_whole_frames() {
     let now = world.now;
     let stats = world.host(CAMERA).stats(now, peer).unwrap();
     assert_eq!((stats.frames_sent, stats.frames_dropped), (64, 936));
+}
+
+#[test]
+fn only_the_newest_frame_counts_where_that_is_the_policy() {
+    let path = Conditions {
+        loss: 0.05,
+        ..Conditions::clean(ms(40))
+    };
+    let run = |policy| {
+        let (mut world, peer) = registered(3, path);
+        world.host(RELAY).set_late_policy("door", policy);
+        world.stream(CAMERA, peer, 300, FRAME, 30_000);
+        world.run(ms(1500));
+        let now = world.now;
+        let sent = world.host(CAMERA).stats(now, peer).unwrap();
+        let reasons: BTreeSet<_> = world
+            .events
+            .iter()
+            .filter_map(|(_, _, event)| match event {
+                Event::Gap { reason, .. } => Some(format!("{reason:?}")),
+                _ => None,
+            })
+            .collect();
+        (sent, reasons)
+    };
+    let (ordered, _) = run(LatePolicy::Ordered);
+    let (latest, reasons) = run(LatePolicy::Latest);
+    println!("{ordered:?}\n{latest:?}");
+    assert!(ordered.frames_late == 0 && ordered.frames_delivered >= 295);
+    assert!(
+        latest.frames_late > 0 && reasons.contains("Late"),
+        "{reasons:?}"
+    );
+    assert!(latest.frames_delivered > 200);
+    let all = latest.frames_delivered + latest.frames_late + latest.frames_lost;
+    assert!((290..=300).contains(&all), "{all}");
+    // A frame that waits for a repair waits a round trip; the next is whole before.
+    let [waits, newest] = [&ordered, &latest].map(|stats| stats.frame_latency_us[1]);
+    assert!(waits > 80_000 && newest < 50_000, "{waits} {newest}");
+}
+
+#[test]
+fn the_sender_hears_what_became_of_its_frames() {
+    let path = Conditions {
+        loss: 0.05,
+        ..Conditions::clean(ms(20))
+    };
+    let (mut world, peer) = registered(4, path);
+    world.stream(CAMERA, peer, 120, FRAME, 30_000);
+    let relay_peer = world
+        .events
+        .iter()
+        .find_map(|(_, peer, event)| matches!(event, Event::CameraAdded { .. }).then_some(*peer))
+        .unwrap();
+    let now = world.now;
+    let there = world.host(RELAY).stats(now, relay_peer).unwrap();
+    let here = world.host(CAMERA).stats(now, peer).unwrap();
+    println!("{there:?}\n{here:?}");
+    assert!(there.frames_delivered.abs_diff(here.frames_delivered) <= 35);
+    assert!(here.recovered_by_parity + here.recovered_by_resend > 0);
+    assert!(here.repair_rounds >= here.recovered_by_resend);
+    assert!((0.01..0.12).contains(&here.loss_fraction));
+    let [p50, p95, p99] = here.frame_latency_us;
+    assert!(
+        (20_000..40_000).contains(&p50) && p50 <= p95 && p95 <= p99,
+        "{p50} {p95} {p99}"
+    );
 }

@@ -138,6 +138,7 @@ impl World {
             token: None,
             role,
             latency: self.latency,
+            late_policy: Default::default(),
             mtu: self.mtu,
         };
         let now = self.now;

@@ -32,7 +32,9 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use camrelay_protocol::{Code, DEFAULT_PORT, Error, Frame, FrameFlags, MAX_STREAMS, Rejection};
+use camrelay_protocol::{
+    Code, DEFAULT_PORT, Error, Frame, FrameFlags, LatePolicy, MAX_STREAMS, Rejection,
+};
 use gst::CAPS_FEATURES_MEMORY_SYSTEM_MEMORY;
 use gst::glib;
 use gst::prelude::*;
@@ -568,6 +570,7 @@ impl CamRelaySink {
             camera,
             token: token.transpose().map_err(|why| wrong(&why))?,
             latency: Duration::from_millis(settings.latency.into()),
+            late_policy: LatePolicy::default(),
             mtu: settings.mtu,
         })
     }

@@ -38,12 +38,12 @@ use gst_base::subclass::prelude::*;
 
 use super::input::Input;
 use super::settings::{
-    DEFAULT_ADDRESS, DEFAULT_HOST, DEFAULT_LATENCY, MAX_LATENCY, Mode, Settings, Who,
+    DEFAULT_ADDRESS, DEFAULT_HOST, DEFAULT_LATENCY, Late, MAX_LATENCY, Mode, Settings, Who,
 };
 use crate::clocks::Running;
 use crate::notices::{self, Notices, Noticing};
 use crate::port::queue::{CameraFrame, Missing, Output};
-use crate::port::{Direction, Notice, PortEvent, PortSettings, SessionSettings};
+use crate::port::{Direction, Notice, Patience, PortEvent, PortSettings, SessionSettings};
 use crate::{keys, stats, uri};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -150,6 +150,11 @@ impl ObjectImpl for CamRelaySrc {
                     .default_value(DEFAULT_LATENCY)
                     .mutable_ready()
                     .build(),
+                glib::ParamSpecEnum::builder_with_default("late-policy", Late::default())
+                    .nick("Late policy")
+                    .blurb("What becomes of frames that are not whole when a newer one is")
+                    .mutable_ready()
+                    .build(),
                 glib::ParamSpecUInt::builder("stream")
                     .nick("Stream")
                     .blurb("Number of the stream within its camera")
@@ -225,6 +230,7 @@ impl ObjectImpl for CamRelaySrc {
             "cameras" => settings.cameras = string(),
             "accept" => settings.accept = value.get().expect("type checked upstream"),
             "latency" => settings.latency = number(),
+            "late-policy" => settings.late_policy = value.get().expect("type checked upstream"),
             "stream" => settings.stream = number() as u16,
             "keep-listening" => {
                 settings.keep_listening = value.get().expect("type checked upstream");
@@ -249,6 +255,7 @@ impl ObjectImpl for CamRelaySrc {
             "cameras" => settings.cameras.to_value(),
             "accept" => settings.accept.to_value(),
             "latency" => settings.latency.to_value(),
+            "late-policy" => settings.late_policy.to_value(),
             "stream" => u32::from(settings.stream).to_value(),
             "keep-listening" => settings.keep_listening.to_value(),
             "stats" => {
@@ -506,7 +513,10 @@ impl CamRelaySrc {
                 .as_deref()
                 .filter(|camera| !camera.is_empty()),
             settings.stream,
-            Duration::from_millis(settings.latency.into()),
+            Patience {
+                latency: Duration::from_millis(settings.latency.into()),
+                policy: settings.late_policy.into(),
+            },
             notices::observer(self),
         )
         .map_err(|error| gst::error_msg!(gst::ResourceError::OpenRead, ("{error}")))
@@ -522,6 +532,7 @@ impl CamRelaySrc {
             camera: camera.ok_or_else(|| wrong("Say which camera to watch with camera=NAME"))?,
             token: token.transpose().map_err(|why| wrong(&why))?,
             latency: Duration::from_millis(settings.latency.into()),
+            late_policy: settings.late_policy.into(),
             mtu: 0,
         };
         Input::call(session, settings.stream, notices::observer(self))

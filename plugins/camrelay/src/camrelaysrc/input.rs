@@ -1,13 +1,13 @@
 //! Where a `camrelaysrc` gets its frames from.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use camrelay_protocol::Stats;
 
 use crate::port::queue::Queue;
 use crate::port::{
-    Observer, Port, PortError, PortSettings, PortSubscription, SessionSettings, SessionSubscription,
+    Observer, Patience, Port, PortError, PortSettings, PortSubscription, SessionSettings,
+    SessionSubscription,
 };
 
 /// Where frames come from.
@@ -24,11 +24,11 @@ impl Input {
         port: PortSettings,
         camera: Option<&str>,
         stream: u16,
-        latency: Duration,
+        patience: Patience,
         observer: Observer,
     ) -> Result<Self, PortError> {
         let port = Port::share(port)?;
-        let subscription = port.subscribe(camera, stream, latency, observer);
+        let subscription = port.subscribe(camera, stream, patience, observer);
         Ok(Self::Port(subscription))
     }
 

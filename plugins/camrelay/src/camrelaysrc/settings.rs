@@ -1,6 +1,6 @@
 //! What a `camrelaysrc` is set to, by properties or a URI.
 
-use camrelay_protocol::{Accept, DEFAULT_PORT, MAX_STREAMS};
+use camrelay_protocol::{Accept, DEFAULT_PORT, LatePolicy, MAX_STREAMS};
 use gst::glib;
 
 use crate::keys;
@@ -11,12 +11,13 @@ pub(super) const DEFAULT_HOST: &str = "127.0.0.1";
 pub(super) const DEFAULT_LATENCY: u32 = 120;
 /// Longest latency, in milliseconds.
 pub(super) const MAX_LATENCY: u32 = 60_000;
-const URI_PARAMETERS: [&str; 7] = [
+const URI_PARAMETERS: [&str; 8] = [
     "mode",
     "key",
     "cameras",
     "accept",
     "latency",
+    "late-policy",
     "stream",
     "keep-listening",
 ];
@@ -57,6 +58,30 @@ impl From<Who> for Accept {
     }
 }
 
+/// What becomes of frames that are not whole when a newer one is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstCamRelaySrcLatePolicy")]
+#[repr(i32)]
+pub(crate) enum Late {
+    #[default]
+    #[enum_value(
+        name = "The newer one waits for them, at most their latency",
+        nick = "ordered"
+    )]
+    Ordered,
+    #[enum_value(name = "They are given up", nick = "latest")]
+    Latest,
+}
+
+impl From<Late> for LatePolicy {
+    fn from(late: Late) -> Self {
+        match late {
+            Late::Ordered => Self::Ordered,
+            Late::Latest => Self::Latest,
+        }
+    }
+}
+
 /// What a `camrelaysrc` is set to.
 #[derive(Clone)]
 pub(super) struct Settings {
@@ -70,6 +95,7 @@ pub(super) struct Settings {
     pub(super) accept: Who,
     /// Milliseconds.
     pub(super) latency: u32,
+    pub(super) late_policy: Late,
     pub(super) stream: u16,
     pub(super) keep_listening: bool,
     /// What is wrong with the `uri` that was set.
@@ -88,6 +114,7 @@ impl Default for Settings {
             cameras: None,
             accept: Who::default(),
             latency: DEFAULT_LATENCY,
+            late_policy: Late::default(),
             stream: 0,
             keep_listening: true,
             wrong_uri: None,
@@ -120,6 +147,7 @@ impl Settings {
                 "cameras" => settings.cameras = Some(value.clone()),
                 "accept" => settings.accept = by_nick(name, value)?,
                 "latency" => settings.latency = uri::number(name, value, 0..=MAX_LATENCY)?,
+                "late-policy" => settings.late_policy = by_nick(name, value)?,
                 "stream" => {
                     let highest = u32::from(MAX_STREAMS) - 1;
                     settings.stream = uri::number(name, value, 0..=highest)? as u16;
@@ -159,6 +187,9 @@ impl Settings {
             }
         };
         add("latency", &self.latency.to_string());
+        if self.late_policy != Late::default() {
+            add("late-policy", &nick(self.late_policy));
+        }
         add("stream", &self.stream.to_string());
         add("keep-listening", &self.keep_listening.to_string());
         let uri = CamRelayUri {

@@ -131,6 +131,7 @@ impl Caller {
                 token: self.settings.token.clone(),
                 role: self.settings.role(),
                 latency: self.settings.latency,
+                late_policy: self.settings.late_policy,
                 mtu: self.settings.mtu,
             },
         )?;

@@ -5,16 +5,25 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use camrelay_protocol::{Code, Endpoint, GapReason, PeerId, ReceivedFrame, Rejection, Time};
+use camrelay_protocol::{
+    Code, Endpoint, GapReason, LatePolicy, PeerId, ReceivedFrame, Rejection, Time,
+};
 
 use super::CAT;
 use super::delivery::{Delivery, Observer};
 use super::queue::{Input, Queue};
 use super::streams::Streams;
 
+/// How long an element waits for frames.
+#[derive(Clone, Copy)]
+pub(crate) struct Patience {
+    pub(crate) latency: Duration,
+    pub(crate) policy: LatePolicy,
+}
+
 /// An element that takes a stream.
 pub(super) struct Subscriber {
-    pub(super) latency: Duration,
+    pub(super) patience: Patience,
     pub(super) queue: Arc<Queue>,
     pub(super) observer: Observer,
 }
@@ -44,9 +53,16 @@ impl Feed {
         self.camera.is_none() && self.subscribers.is_empty() && self.watchers.is_empty()
     }
 
-    /// The longest latency that one of the elements asks for.
-    pub(super) fn latency(&self) -> Option<Duration> {
-        self.subscribers.iter().map(|one| one.latency).max()
+    /// The patience of the most patient of the elements.
+    pub(super) fn patience(&self) -> Option<Patience> {
+        let all = self.subscribers.iter().map(|one| one.patience);
+        all.reduce(|one, other| Patience {
+            latency: one.latency.max(other.latency),
+            policy: match one.policy {
+                LatePolicy::Ordered => LatePolicy::Ordered,
+                LatePolicy::Latest => other.policy,
+            },
+        })
     }
 
     /// Adds a remote peer, and tells it what there is.

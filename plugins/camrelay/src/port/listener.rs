@@ -11,7 +11,7 @@ use camrelay_protocol::{Access, Admissions, Config, PrivateKey, Stats};
 
 use super::delivery::Observer;
 use super::driver::Driver;
-use super::feed::Subscriber;
+use super::feed::{Patience, Subscriber};
 use super::queue::Queue;
 use super::router::Router;
 use super::socket::Socket;
@@ -137,12 +137,12 @@ impl Port {
         self: &Arc<Self>,
         camera: Option<&str>,
         stream: u16,
-        latency: Duration,
+        patience: Patience,
         observer: Observer,
     ) -> PortSubscription {
         let queue = Arc::new(Queue::new(stream));
         let subscriber = Subscriber {
-            latency,
+            patience,
             queue: queue.clone(),
             observer,
         };

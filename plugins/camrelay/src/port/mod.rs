@@ -28,6 +28,7 @@ use std::sync::LazyLock;
 pub(crate) use delivery::{Notice, Observer};
 pub use error::PortError;
 pub use events::PortEvent;
+pub(crate) use feed::Patience;
 pub(crate) use listener::PortSubscription;
 pub use listener::{Port, PortSettings};
 pub(crate) use session::{Direction, Publisher, SessionSettings, SessionSubscription};

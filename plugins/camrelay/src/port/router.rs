@@ -9,7 +9,7 @@ use camrelay_protocol::{Code, Endpoint, Event, MAX_STREAMS, PeerId, Rejection, T
 
 use super::delivery::{Delivery, EventSender, Notice};
 use super::driver::Side;
-use super::feed::{Camera, Feed, Subscriber};
+use super::feed::{Camera, Feed, Patience, Subscriber};
 use super::queue::Queue;
 use super::streams::Streams;
 use super::{CAT, PortEvent};
@@ -44,9 +44,7 @@ impl Router {
         };
         let feed = self.feeds.entry(name.clone()).or_default();
         feed.subscribers.push(subscriber);
-        if let Some(latency) = feed.latency() {
-            endpoint.set_latency(&name, latency);
-        }
+        set_patience(endpoint, &name, feed);
     }
 
     /// Removes the element with this queue.
@@ -141,9 +139,7 @@ impl Router {
         };
         let old = feed.camera.as_ref().map(|old| old.peer);
         feed.replace_camera(camera);
-        if let Some(latency) = feed.latency() {
-            endpoint.set_latency(&name, latency);
-        }
+        set_patience(endpoint, &name, feed);
         self.peers.insert(peer, name.clone());
         if let Some(old) = old {
             self.peers.remove(&old);
@@ -311,5 +307,12 @@ impl Side for Router {
             out.push(Delivery::Failed(queue, reason.clone()));
         }
         self.receivers.clear();
+    }
+}
+/// Tells the endpoint how long the elements wait for frames of a camera.
+fn set_patience(endpoint: &mut Endpoint, name: &str, feed: &Feed) {
+    if let Some(Patience { latency, policy }) = feed.patience() {
+        endpoint.set_latency(name, latency);
+        endpoint.set_late_policy(name, policy);
     }
 }

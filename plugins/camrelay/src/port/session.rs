@@ -5,7 +5,9 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use camrelay_protocol::{CameraToken, Config, Error, Frame, Role, Stats, check_camera_name};
+use camrelay_protocol::{
+    CameraToken, Config, Error, Frame, LatePolicy, Role, Stats, check_camera_name,
+};
 
 use super::PortError;
 use super::caller::Caller;
@@ -41,6 +43,7 @@ pub(crate) struct SessionSettings {
     pub(crate) camera: String,
     pub(crate) token: Option<CameraToken>,
     pub(crate) latency: Duration,
+    pub(crate) late_policy: LatePolicy,
     /// UDP payload, in bytes; 0 finds it out.
     pub(crate) mtu: u16,
 }
