@@ -175,6 +175,9 @@ pub enum Command {
     #[command(after_help = KEYS_EXAMPLES)]
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Decode and encode pictures for a relay, through the pipes to it
+    #[command(hide = true)]
+    Worker,
 }
 
 /// The deployment of a command.

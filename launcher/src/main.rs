@@ -12,6 +12,7 @@ mod relay;
 mod serve;
 mod stop;
 mod users;
+mod worker;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,13 @@ fn main() -> ExitCode {
     unsafe { std::env::set_var("GST_V4L2_FORCE_DRAIN", "1") };
 
     let cli = Cli::parse();
+    if let Command::Worker = cli.command {
+        // Its standard error is nobody's to read.
+        return match worker::run() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::from(FAILED),
+        };
+    }
     logging::init(cli.log_format);
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
@@ -74,6 +82,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo => demo::run(start()?),
         Command::Check(Deployed { config }) => check::run(&config),
         Command::Keys(command) => keys::run(&command),
+        Command::Worker => worker::run(),
     }
 }
 

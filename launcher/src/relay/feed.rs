@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use super::derived::Derived;
 use super::feeds::{Event, Listeners};
+use super::frame::Codec;
+use super::placeholder::Maker;
 use super::state::State;
 use super::stream::Stream;
 
@@ -30,12 +33,15 @@ pub enum Presence {
 /// One named camera inside the relay: its streams, and whether it is here.
 ///
 /// Every way in ends in a feed and every way out starts at one. A feed stays
-/// when its camera leaves, and a camera that returns finds the same feed.
+/// when its camera leaves, and a camera that returns finds the same feed. No two of
+/// its locks are held at once.
 pub struct Feed {
     name: Arc<str>,
     listeners: Arc<Listeners>,
     health: Mutex<Health>,
     streams: Mutex<BTreeMap<u16, Arc<Stream>>>,
+    /// The H.264 of the stream of that number.
+    derived: Mutex<Option<(u16, Arc<Derived>)>>,
 }
 
 struct Health {
@@ -62,6 +68,7 @@ impl Feed {
                 told: None,
             }),
             streams: Mutex::default(),
+            derived: Mutex::default(),
         }
     }
 
@@ -144,6 +151,51 @@ impl Feed {
         Some(stream.clone())
     }
 
+    /// The camera's pictures as H.264: its own, or for JPEG those that a worker encodes
+    /// of it, which runs while that stream has consumers. `None`: neither can be had.
+    #[allow(dead_code, reason = "for WebRTC, which has no JPEG")]
+    pub fn h264(&self) -> Option<Arc<Stream>> {
+        let streams = self.streams();
+        let own = streams.iter().find(|(_, stream)| {
+            let codec = stream.codec();
+            codec.is_some_and(|(codec, _)| codec == Codec::H264)
+        });
+        match own {
+            Some((_, own)) => Some(own.clone()),
+            None => self.derived().map(|derived| derived.stream().clone()),
+        }
+    }
+
+    /// What encodes the camera's JPEGs as H.264.
+    pub fn derived(&self) -> Option<Arc<Derived>> {
+        let mut streams = self.streams().into_iter();
+        let (number, source) = streams.find(|(_, stream)| {
+            let codec = stream.codec();
+            codec.is_some_and(|(codec, _)| codec == Codec::Jpeg)
+        })?;
+        let mut derived = self.lock_derived();
+        match &*derived {
+            Some((known, derived)) if *known == number => Some(derived.clone()),
+            _ => {
+                let fresh = Derived::new(self.name.clone(), source);
+                *derived = Some((number, fresh.clone()));
+                Some(fresh)
+            }
+        }
+    }
+
+    /// Looks after placeholders and what is encoded; to be called a few times a second.
+    pub(super) fn tend(&self, maker: &Maker) {
+        let now = Instant::now();
+        for (_, stream) in self.streams() {
+            stream.tend(now, maker);
+        }
+        let derived = self.lock_derived().clone();
+        if let Some((_, derived)) = derived {
+            derived.tend();
+        }
+    }
+
     /// The camera came, for the first time or again.
     pub fn joined(&self) {
         self.enter(Presence::Here {
@@ -180,6 +232,10 @@ impl Feed {
 
     fn lock_health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_derived(&self) -> MutexGuard<'_, Option<(u16, Arc<Derived>)>> {
+        self.derived.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_streams(&self) -> MutexGuard<'_, BTreeMap<u16, Arc<Stream>>> {

@@ -75,6 +75,9 @@ pub struct Frame {
     pub codec: Codec,
     /// When it was captured, on the system clock of GStreamer (monotonic, nanoseconds).
     pub captured: gst::ClockTime,
+    /// When the picture that it shows was captured, on the same clock: before `captured`
+    /// where it is a placeholder.
+    pub pictured: gst::ClockTime,
     /// When it has to be decoded, on the same clock; before `captured` or at it.
     pub decoded: gst::ClockTime,
     /// When it was captured, on the sender's wall clock where that is known, else on ours.
@@ -92,9 +95,23 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// How long ago it was captured, at `now` on the clock of [`Frame::captured`].
+    /// How old its picture is, at `now` on the clock of [`Frame::captured`].
     pub fn age(&self, now: gst::ClockTime) -> Duration {
-        now.saturating_sub(self.captured).into()
+        now.saturating_sub(self.pictured).into()
+    }
+
+    /// The same picture with the typical Huffman tables, for RTP.
+    pub fn recoded(&self) -> Result<Self, jpeg::Unfit> {
+        let bytes = self.buffer.map_readable();
+        let recoded = jpeg::recode(&bytes.map_err(|_| jpeg::Unfit::Data)?)?;
+        let picture = jpeg::check(&recoded).map_err(|_| jpeg::Unfit::Data)?;
+        Ok(Self {
+            buffer: gst::Buffer::from_mut_slice(recoded),
+            caps: self.caps.clone(),
+            codec: self.codec.clone(),
+            jpeg: Some(picture),
+            ..*self
+        })
     }
 
     /// Width and height in pixels, where they are known.
@@ -118,6 +135,7 @@ impl Frame {
             caps: gst::Caps::new_empty_simple("test/caps"),
             codec,
             captured,
+            pictured: captured,
             decoded: captured,
             wall: SystemTime::now(),
             arrived: Instant::now(),

@@ -1,4 +1,4 @@
-//! Notices which cameras fall silent, and which are back.
+//! Notices which cameras fall silent and which are back, and shows it to their viewers.
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::feeds::Feeds;
+use super::placeholder::Maker;
 use super::state::State;
 
 /// How often all cameras are looked at.
@@ -23,11 +24,13 @@ impl Keeper {
     /// Tells the listeners of these feeds when a camera's state changes.
     pub fn start(feeds: Arc<Feeds>) -> anyhow::Result<Self> {
         let (stop, stopped) = channel();
+        let maker = Maker::start()?;
         let thread = thread::Builder::new()
             .name("keeper".into())
             .spawn(move || {
                 while stopped.recv_timeout(ROUND) == Err(RecvTimeoutError::Timeout) {
                     for feed in feeds.all() {
+                        feed.tend(&maker);
                         if let Some(State::Stale { .. }) = feed.look() {
                             tracing::warn!(
                                 "camera {}: it is connected, but sends no pictures",

@@ -7,6 +7,7 @@ mod access;
 pub mod address;
 pub mod annexb;
 pub mod consumer;
+pub mod derived;
 pub mod feed;
 pub mod feeds;
 mod files;
@@ -16,6 +17,7 @@ pub mod jpeg;
 mod keeper;
 #[cfg(test)]
 mod mutation;
+mod placeholder;
 #[allow(dead_code, reason = "for the ways out that show states")]
 pub mod state;
 #[allow(dead_code, reason = "for the ways out that show states")]

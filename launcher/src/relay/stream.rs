@@ -10,6 +10,7 @@ use super::consumer::{Consumer, Offered};
 use super::feed::Feed;
 use super::feeds::Event;
 use super::frame::{Codec, Frame};
+use super::placeholder::{Card, Maker, Standby};
 use super::state::{Arrivals, Rate};
 use super::{annexb, jpeg};
 
@@ -17,6 +18,10 @@ use super::{annexb, jpeg};
 const KEY_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
 /// A camera that sends bad frames is complained about once in this time.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// So many pictures in a row that RTP carries in another way than those before say that
+/// the camera has changed.
+const ODD_PICTURES: u32 = 10;
 
 /// One stream of a camera: video is 0, audio mostly 1.
 ///
@@ -58,6 +63,13 @@ struct State {
     consumers: Arc<[Arc<Consumer>]>,
     upstream: glib::WeakRef<gst_app::AppSink>,
     key_asked: Option<Instant>,
+    /// Whether a key frame is wanted of what has no sink.
+    key_wished: bool,
+    /// Whether RTP carries its JPEGs only in another coding.
+    encoded: bool,
+    /// Pictures in a row of which the contrary is true.
+    odd: u32,
+    standby: Standby,
     /// Without what was dropped for the consumers of now.
     counts: Counts,
     /// The number of the next frame.
@@ -173,6 +185,7 @@ impl Stream {
         {
             return;
         }
+        state.key_wished = true;
         let Some(pad) = state
             .upstream
             .upgrade()
@@ -265,6 +278,7 @@ impl Stream {
             caps,
             codec,
             captured,
+            pictured: captured,
             decoded,
             wall,
             arrived: Instant::now(),
@@ -287,20 +301,30 @@ impl Stream {
             state.counts.frames += 1;
             state.counts.bytes += size as u64;
             state.arrivals.note(frame.arrived, wall, size);
+            if frame.codec.is_inter() && !frame.key && state.standby.shows() {
+                // It continues what viewers do not see any more.
+                drop(state);
+                return self.request_key();
+            }
         }
         let frame = Arc::new(frame);
+        let overflows = !frame.placeholder
+            && !frame.codec.is_audio()
+            && state.standby.note(&frame)
+            && !state.consumers.is_empty();
         if frame.key && frame.codec.is_inter() {
             state.key = Some(frame.clone());
             state.key_asked = None;
         }
+        let refits = !frame.placeholder && state.refits(&frame);
         state.newest = Some(frame.clone());
-        let is_start = frame.key && !state.ready;
+        let is_start = !frame.placeholder && frame.key && (!state.ready || refits);
         let waits = !frame.key && !state.ready;
         state.ready |= is_start;
         let consumers = state.consumers.clone();
         drop(state);
 
-        let mut needs_key = waits;
+        let mut needs_key = waits || overflows;
         for consumer in consumers.iter() {
             needs_key |= consumer.offer(&frame) == Offered::NeedsKey;
             consumer.wake();
@@ -311,6 +335,69 @@ impl Stream {
         if is_start && let Some(feed) = self.feed.upgrade() {
             feed.tell(&Event::Ready(feed.clone(), self.clone()));
         }
+    }
+
+    /// Passes on a frame of whole units, checked; whether it is good.
+    pub(super) fn pass_on_units(self: &Arc<Self>, frame: Frame) -> bool {
+        match check_units(&frame.buffer) {
+            Ok(()) => self.pass_on(frame),
+            Err(why) => {
+                self.complain(&frame.codec, &why);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Whether a key frame was wanted since this was asked last, of what has no sink.
+    pub(super) fn takes_key_wish(&self) -> bool {
+        std::mem::take(&mut self.lock().key_wished)
+    }
+
+    /// Nothing that was here is of use any more: nobody was to be shown it.
+    pub(super) fn forget(&self) {
+        let mut state = self.lock();
+        state.newest = None;
+        state.key = None;
+        state.ready = false;
+    }
+
+    /// Shows viewers that stay a placeholder while the camera sends nothing; to be called
+    /// a few times a second.
+    pub(super) fn tend(self: &Arc<Self>, now: Instant, maker: &Maker) {
+        let mut state = self.lock();
+        let is_silent = !state.arrivals.is_fresh(now) || state.standby.shows();
+        let Some((_, since)) = state.arrivals.last().filter(|_| is_silent) else {
+            return;
+        };
+        let shown = state.codec.as_ref().is_some_and(|codec| !codec.is_audio());
+        if !shown || state.consumers.is_empty() {
+            return;
+        }
+        if let Some(frame) = state.standby.due(now) {
+            // A camera that is back may send something else.
+            let is_same = state.codec.as_ref() == Some(&frame.codec);
+            drop(state);
+            if is_same {
+                self.pass_on(frame);
+            }
+            return;
+        }
+        let Some(newest) = state.newest.clone().filter(|newest| !newest.placeholder) else {
+            return;
+        };
+        let order = state.standby.order(self, &self.camera, &newest, since);
+        drop(state);
+        if let Some(order) = order
+            && !maker.order(order)
+        {
+            self.lock().standby.was_not_ordered();
+        }
+    }
+
+    /// A placeholder is made.
+    pub(super) fn stand_in(&self, card: Card) {
+        self.lock().standby.put(card);
     }
 
     fn complain(&self, codec: &Codec, why: &dyn Display) {
@@ -346,6 +433,28 @@ impl State {
             self.key = None;
             self.ready = false;
         }
+    }
+
+    /// Whether RTP has carried pictures like this one in another way until now. One odd
+    /// picture among others changes nothing.
+    fn refits(&mut self, frame: &Frame) -> bool {
+        let Some(needs) = frame.jpeg.map(|picture| picture.needs_encoding()) else {
+            return false;
+        };
+        if !self.ready {
+            self.encoded = needs;
+        }
+        if self.encoded == needs {
+            self.odd = 0;
+            return false;
+        }
+        self.odd += 1;
+        let refits = self.odd == ODD_PICTURES;
+        if refits {
+            self.encoded = needs;
+            self.odd = 0;
+        }
+        refits
     }
 
     fn start(&self) -> Option<&Arc<Frame>> {

@@ -4,12 +4,108 @@
 /// Whether `table`, 16 code counts and then the symbols (T.81 B.2.4.2), is the
 /// typical table of its class (0: DC, 1: AC) and number (0: luminance, 1: chrominance).
 pub fn is_typical(class: u8, number: u8, table: &[u8]) -> bool {
+    number < 2 && table == typical(class, number)
+}
+
+/// The typical table of that class (0: DC, otherwise AC) and number (0: luminance,
+/// otherwise chrominance).
+pub fn typical(class: u8, number: u8) -> &'static [u8] {
     match (class, number) {
-        (0, 0) => table == DC_LUMA,
-        (1, 0) => table == AC_LUMA,
-        (0, 1) => table == DC_CHROMA,
-        (1, 1) => table == AC_CHROMA,
-        _ => false,
+        (0, 0) => DC_LUMA,
+        (0, _) => DC_CHROMA,
+        (_, 0) => AC_LUMA,
+        _ => AC_CHROMA,
+    }
+}
+
+/// The code of a symbol: its bits, and how many there are; none where it has no code.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Code {
+    /// The code, in the lowest bits.
+    pub bits: u16,
+    /// 1 to 16; 0: the table does not have the symbol.
+    pub length: u8,
+}
+
+/// The codes of a table by symbol (T.81 C.2).
+pub fn codes(table: &[u8]) -> [Code; 256] {
+    let mut codes = [Code::default(); 256];
+    let mut next = 0_u32;
+    let mut symbols = table.iter().skip(16);
+    for (length, count) in (1..).zip(table.iter().take(16)) {
+        for symbol in symbols.by_ref().take(usize::from(*count)) {
+            codes[usize::from(*symbol)] = Code {
+                bits: next as u16,
+                length,
+            };
+            next += 1;
+        }
+        next <<= 1;
+    }
+    codes
+}
+
+/// Bits by which most codes are found at once.
+const QUICK: u8 = 9;
+
+/// Finds symbols by their codes.
+pub struct Decoder {
+    /// Symbol and length by the first [`QUICK`] bits; length 0: the code is longer.
+    quick: Vec<(u8, u8)>,
+    /// For every length from 1: below which value of 16 bits codes have it at most,
+    /// the value of the first such code, and where its symbol is.
+    lengths: [(u32, u32, usize); 16],
+    symbols: Vec<u8>,
+}
+
+impl Decoder {
+    /// For a table of 16 counts and the symbols; `None` where more codes are asked for
+    /// than there are.
+    pub fn new(table: &[u8]) -> Option<Self> {
+        let (counts, symbols) = table.split_at_checked(16)?;
+        let mut quick = vec![(0, 0); 1 << QUICK];
+        let mut lengths = [(0, 0, 0); 16];
+        let (mut code, mut at) = (0_u32, 0);
+        for (length, count) in (1_u8..).zip(counts) {
+            let spare = 16 - u32::from(length);
+            let first = code << spare;
+            lengths[usize::from(length) - 1] = ((code + u32::from(*count)) << spare, first, at);
+            for _ in 0..*count {
+                let symbol = *symbols.get(at)?;
+                if length <= QUICK {
+                    let from = (code << (QUICK - length)) as usize;
+                    let to = ((code + 1) << (QUICK - length)) as usize;
+                    quick.get_mut(from..to)?.fill((symbol, length));
+                }
+                code += 1;
+                at += 1;
+            }
+            if code > 1 << length {
+                return None;
+            }
+            code <<= 1;
+        }
+        Some(Self {
+            quick,
+            lengths,
+            symbols: symbols.to_vec(),
+        })
+    }
+
+    /// The symbol that these 16 bits begin with, and the length of its code.
+    pub fn next(&self, bits: u16) -> Option<(u8, u8)> {
+        let found = self.quick[usize::from(bits >> (16 - QUICK))];
+        if found.1 > 0 {
+            return Some(found);
+        }
+        let bits = u32::from(bits);
+        for (length, (below, first, at)) in (1_u8..).zip(self.lengths) {
+            if length > QUICK && bits < below && bits >= first {
+                let symbol = at + ((bits - first) >> (16 - length)) as usize;
+                return Some((*self.symbols.get(symbol)?, length));
+            }
+        }
+        None
     }
 }
 

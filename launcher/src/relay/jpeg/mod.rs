@@ -6,8 +6,11 @@
 //! the picture; what it passes, `rtpjpegpay` reads the same way.
 
 mod huffman;
+mod recode;
 #[cfg(test)]
 mod tests;
+
+pub use recode::{Unfit, recode};
 
 use std::fmt;
 
@@ -20,6 +23,13 @@ pub struct Picture {
     pub height: u16,
     /// Why RTP's JPEG format (RFC 2435) cannot carry it; `None`: it can.
     pub misfit: Option<Misfit>,
+}
+
+impl Picture {
+    /// Whether RTP carries it only in another coding.
+    pub fn needs_encoding(&self) -> bool {
+        self.misfit.is_some_and(|misfit| misfit != Misfit::Huffman)
+    }
 }
 
 /// What is wrong with a picture that no decoder should be given.
@@ -53,13 +63,16 @@ pub enum Malformed {
 pub enum Misfit {
     /// Wider or higher than 2040 pixels (section 3.1.5).
     Size,
+    /// Not a multiple of 8 pixels wide and high (section 3.1.5): it would be shown larger.
+    Padding,
     /// Progressive, lossless, arithmetic or 12-bit (section 3.1.3 has baseline only).
     Process,
     /// Not three components in the usual order, interleaved.
     Components,
     /// Chroma neither 4:2:0 nor 4:2:2 as 2x1 (section 4.1).
     Sampling,
-    /// Huffman tables other than the typical ones, which receivers assume (section 4.1).
+    /// Huffman tables other than the typical ones, which receivers assume (section
+    /// 4.1), and nothing else: [`recode`] puts the typical ones in.
     Huffman,
     /// Quantisation tables missing, or different for the two chroma components (section 4.2).
     Quantisation,
@@ -71,6 +84,7 @@ impl fmt::Display for Misfit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Size => "wider or higher than 2040 pixels",
+            Self::Padding => "its sides are no multiples of 8 pixels",
             Self::Process => "not baseline (progressive, arithmetic or more than 8 bits)",
             Self::Components => "grey, or its colours in an unusual order",
             Self::Sampling => "chroma sampled neither 4:2:0 nor 4:2:2",
@@ -86,6 +100,7 @@ impl Misfit {
     pub fn advice(self) -> &'static str {
         match self {
             Self::Size => "send smaller pictures, or H.264",
+            Self::Padding => "send another size, or H.264",
             Self::Sampling => "put video/x-raw,format=I420 before its encoder, or send H.264",
             Self::Huffman => "have its encoder use the standard tables, or send H.264",
             Self::Process | Self::Components | Self::Quantisation | Self::Headers => {
@@ -147,6 +162,25 @@ pub fn check(data: &[u8]) -> Result<Picture, Malformed> {
     }
 }
 
+/// GStreamer's name for raw video that is sampled as a picture that passed [`check`].
+pub fn raw_format(data: &[u8]) -> &'static str {
+    let mut rest = data.get(2..).unwrap_or_default();
+    while let &[0xff, marker, high, low, ref after @ ..] = rest {
+        if let (SOF0..=0xc3, &[_, _, _, _, _, components, _, sampling, ..]) = (marker, after) {
+            return match (components, sampling) {
+                (1, _) => "GRAY8",
+                (_, 0x21) => "Y42B",
+                (_, 0x11) => "Y444",
+                (_, 0x41) => "Y41B",
+                _ => "I420",
+            };
+        }
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        rest = rest.get(2 + length..).unwrap_or_default();
+    }
+    "I420"
+}
+
 /// One component of the frame header.
 #[derive(Clone, Copy)]
 struct Component {
@@ -162,6 +196,8 @@ struct Headers<'a> {
     /// The quantisation tables by number, each with its precision's size.
     tables: [Option<&'a [u8]>; 4],
     misfit: Option<Misfit>,
+    /// Whether there are Huffman tables other than the typical ones.
+    recode: bool,
 }
 
 struct Frame {
@@ -263,7 +299,7 @@ impl<'a> Headers<'a> {
                 .split_at_checked(16 + symbols)
                 .ok_or(Malformed::BadLength(DHT))?;
             if !huffman::is_typical(head >> 4, head & 15, table) {
-                self.misfit(Misfit::Huffman);
+                self.recode = true;
             }
         }
         Ok(())
@@ -296,7 +332,8 @@ impl<'a> Headers<'a> {
         let &[y, cb, cr] = frame.components.as_slice() else {
             return Some(Misfit::Components);
         };
-        if y.id >= cb.id || cb.id >= cr.id || selectors != [(y.id, 0), (cb.id, 0x11), (cr.id, 0x11)]
+        let ids = [y.id, cb.id, cr.id];
+        if !ids.is_sorted_by(|one, next| one < next) || !selectors.iter().map(|(id, _)| *id).eq(ids)
         {
             return Some(Misfit::Components);
         }
@@ -305,6 +342,9 @@ impl<'a> Headers<'a> {
         }
         if frame.width > MAX_RTP_SIZE || frame.height > MAX_RTP_SIZE {
             return Some(Misfit::Size);
+        }
+        if !frame.width.is_multiple_of(8) || !frame.height.is_multiple_of(8) {
+            return Some(Misfit::Padding);
         }
         let table = |component: Component| self.tables[usize::from(component.quantisation)];
         let tables = [table(y), table(cb), table(cr)];
@@ -315,6 +355,10 @@ impl<'a> Headers<'a> {
         {
             return Some(Misfit::Quantisation);
         }
-        None
+        let usual = selectors
+            .iter()
+            .map(|(_, tables)| *tables)
+            .eq([0, 0x11, 0x11]);
+        (self.recode || !usual).then_some(Misfit::Huffman)
     }
 }

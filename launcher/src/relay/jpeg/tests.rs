@@ -103,7 +103,7 @@ fn says_what_rtp_cannot_carry() {
                 *jpeg.header(SOS) = vec![1, 1, 0, 0, 63, 0];
             }),
         ),
-        (Misfit::Components, Box::new(|jpeg| jpeg.header(SOS)[4] = 0)),
+        (Misfit::Huffman, Box::new(|jpeg| jpeg.header(SOS)[4] = 0)),
         (
             Misfit::Huffman,
             Box::new(|jpeg| {
@@ -117,6 +117,10 @@ fn says_what_rtp_cannot_carry() {
         ),
     ];
     for side in [1, 3] {
+        cases.push((
+            Misfit::Padding,
+            Box::new(move |jpeg| jpeg.header(SOF0)[side + 1] += 1),
+        ));
         cases.push((
             Misfit::Size,
             Box::new(move |jpeg| {

@@ -292,7 +292,7 @@ impl Urls {
         let starts = stream.start().is_some_and(|frame| !frame.codec.is_audio());
         if starts
             && let Err(why) = mount.layout()
-            && why != Refusal::NotYet
+            && !matches!(why, Refusal::NotYet | Refusal::Encoding(_))
         {
             tracing::warn!("camera {}: cannot be watched over RTSP: {why}", feed.name());
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::payload::{Cutter, format};
+use crate::relay::derived::derived_size;
 use crate::relay::feed::Feed;
 use crate::relay::frame::{Codec, Frame};
 use crate::relay::jpeg::Misfit;
@@ -16,6 +17,9 @@ use crate::relay::stream::Stream;
 /// A stream that is known but has no frame yet keeps viewers waiting this long
 /// at most; then they are shown the others without it.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What the first viewer of a camera that has to be encoded waits for that to begin.
+const ENCODING: Duration = Duration::from_secs(4);
 
 /// The streams that a viewer is shown: number, stream, and a frame to start at.
 pub type Layout = Vec<(u16, Arc<Stream>, Arc<Frame>)>;
@@ -26,7 +30,10 @@ pub enum Refusal {
     /// No picture that a viewer can start at is here yet.
     #[error("it has sent no picture yet")]
     NotYet,
-    /// What it sends cannot go into RTP as it is.
+    /// What it sends cannot go into RTP as it is, and is not encoded as H.264 yet.
+    #[error("RTP cannot carry its JPEG ({0}), and it is not encoded as H.264 yet")]
+    Encoding(Misfit),
+    /// What it sends can neither go into RTP nor be encoded.
     #[error("RTP cannot carry its JPEG ({0}); {advice}", advice = .0.advice())]
     Misfit(Misfit),
     /// RTSP players know no such stream.
@@ -38,7 +45,7 @@ impl Refusal {
     /// What the viewer is answered.
     pub fn status(&self) -> u16 {
         match self {
-            Self::NotYet => 503,
+            Self::NotYet | Self::Encoding(_) => 503,
             Self::Misfit(_) | Self::Codec(_) => 415,
         }
     }
@@ -87,7 +94,14 @@ impl Mount {
                 continue;
             }
             match stream.start().filter(|frame| frame.codec == codec) {
-                Some(frame) => match frame.jpeg.and_then(|picture| picture.misfit) {
+                Some(frame) => match encoding(&frame) {
+                    Some(misfit) if can_encode(&frame) => {
+                        let derived = self.feed.derived().map(|it| it.stream().clone());
+                        match derived.and_then(|stream| Some((stream.start()?, stream))) {
+                            Some((start, stream)) => layout.push((number, stream, start)),
+                            None => refusal = Refusal::Encoding(misfit),
+                        }
+                    }
                     Some(misfit) => refusal = Refusal::Misfit(misfit),
                     None => layout.push((number, stream, frame)),
                 },
@@ -103,6 +117,16 @@ impl Mount {
             Err(refusal)
         } else {
             Ok(layout)
+        }
+    }
+
+    /// Has the camera encoded, for who asks for it, where it has to be; waits for that
+    /// to begin.
+    pub async fn prepare(&self) {
+        if let Err(Refusal::Encoding(_)) = self.layout()
+            && let Some(derived) = self.feed.derived()
+        {
+            derived.prepare(ENCODING).await;
         }
     }
 
@@ -123,7 +147,15 @@ impl Mount {
         if self.announced.load(Ordering::Relaxed) {
             return None;
         }
-        let layout = self.layout().ok()?;
+        let layout = match self.layout() {
+            Ok(layout) => layout,
+            Err(Refusal::Encoding(misfit)) => {
+                let first = !self.announced.swap(true, Ordering::Relaxed);
+                let what = "as H.264, encoded while it is watched: RTP cannot carry its JPEG";
+                return first.then(|| format!("{what}, {misfit}"));
+            }
+            Err(_) => return None,
+        };
         let first = !self.announced.swap(true, Ordering::Relaxed);
         let streams = layout.iter().map(|(_, _, start)| match start.size() {
             Some((width, height)) => format!("{} {width}x{height}", start.codec),
@@ -146,8 +178,16 @@ impl Mount {
     pub fn check(&self) {
         let now = match self.layout() {
             Ok(layout) => codecs(&layout),
-            Err(Refusal::Codec(_)) => Vec::new(),
-            Err(_) => return,
+            Err(Refusal::Codec(_) | Refusal::Misfit(_)) => Vec::new(),
+            Err(Refusal::Encoding(_)) => {
+                // That which is encoded may be what is shown.
+                let shown = lock(&self.shown);
+                if shown.iter().any(|(_, codec)| *codec == Codec::H264) {
+                    return;
+                }
+                Vec::new()
+            }
+            Err(Refusal::NotYet) => return,
         };
         let mut shown = lock(&self.shown);
         if self.changed.receiver_count() == 0 || *shown == now {
@@ -166,6 +206,17 @@ impl Mount {
     pub fn close(&self) {
         self.changed.send_replace(());
     }
+}
+
+/// Why RTP carries pictures like this one only in another coding.
+fn encoding(frame: &Frame) -> Option<Misfit> {
+    let picture = frame.jpeg.filter(|picture| picture.needs_encoding())?;
+    picture.misfit
+}
+
+/// Whether a picture that RTP cannot carry can be encoded as H.264.
+fn can_encode(frame: &Frame) -> bool {
+    frame.jpeg.as_ref().and_then(derived_size).is_some()
 }
 
 fn codecs(layout: &Layout) -> Vec<(u16, Codec)> {

@@ -133,6 +133,9 @@ impl Connection {
             Err(response) => return response.into(),
         }
         self.place.admitted();
+        if matches!(request.method.as_str(), "DESCRIBE" | "SETUP") {
+            self.prepare(request).await;
+        }
         self.respond(request)
             .unwrap_or_else(|refusal| refusal)
             .into()
@@ -172,6 +175,14 @@ impl Connection {
             Ok(())
         } else {
             Err(Response::new(403).because("this user may not view that camera"))
+        }
+    }
+
+    /// Has the camera encoded where it has to be, so that there is something to describe.
+    async fn prepare(&self, request: &Request) {
+        let mount = self.path(request).and_then(|path| self.mount(&path));
+        if let Ok(mount) = mount {
+            mount.prepare().await;
         }
     }
 

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::relay::frame::{Codec, Frame};
+use crate::relay::jpeg::Misfit;
 
 /// The most of a packet that follows its RTP header, in bytes: with RTP, UDP and IPv6
 /// headers it passes a path of 1,480 bytes.
@@ -94,9 +95,12 @@ impl Cut {
 impl Packets {
     /// The packets of a frame; `None` where RTP cannot carry it.
     pub fn of(frame: &Frame) -> Option<Self> {
-        if frame.jpeg.is_some_and(|picture| picture.misfit.is_some()) {
-            return None;
-        }
+        let recoded = match frame.jpeg.and_then(|picture| picture.misfit) {
+            None => None,
+            Some(Misfit::Huffman) => Some(frame.recoded().ok()?),
+            Some(_) => return None,
+        };
+        let frame = recoded.as_ref().unwrap_or(frame);
         let data = frame.buffer.clone().into_mapped_buffer_readable().ok()?;
         let cut = match frame.codec {
             Codec::Jpeg => jpeg::cut(&data)?,
@@ -175,7 +179,7 @@ impl Cutter {
         let camera = &self.camera;
         let before = self.misfit.swap(!fits, Ordering::Relaxed);
         match frame.jpeg.and_then(|picture| picture.misfit) {
-            Some(misfit) if !before => tracing::warn!(
+            Some(misfit) if !fits && !before => tracing::warn!(
                 "camera {camera}: RTSP viewers see no more pictures: RTP cannot carry its JPEG ({misfit}); {}",
                 misfit.advice()
             ),

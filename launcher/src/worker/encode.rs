@@ -1,0 +1,89 @@
+//! Encodes the JPEGs of a camera as H.264.
+
+use anyhow::Context;
+use gst::prelude::*;
+
+use super::Output;
+use super::wire::Reply;
+
+/// A pipeline from JPEGs to access units, which it sends to the output.
+pub struct Encoder {
+    pipeline: gst::Pipeline,
+    input: gst_app::AppSrc,
+    output: gst_app::AppSink,
+}
+
+impl Encoder {
+    /// For H.264 of this size and so many bits a second.
+    pub fn start(width: u32, height: u32, bits: u32, replies: Output) -> anyhow::Result<Self> {
+        let pipeline = gst::parse::launch(&format!(
+            "appsrc name=input format=time block=true max-buffers=1 max-bytes=0 \
+                caps=image/jpeg,framerate=30/1 \
+             ! jpegdec max-errors=-1 ! videoconvertscale \
+             ! video/x-raw,format=I420,width={width},height={height},pixel-aspect-ratio=1/1 \
+             ! openh264enc bitrate={bits} gop-size=300 complexity=low usage-type=camera \
+             ! h264parse config-interval=-1 \
+             ! video/x-h264,stream-format=byte-stream,alignment=au \
+             ! appsink name=output sync=false"
+        ))
+        .context("an element to decode JPEG or to encode H.264 is missing")?
+        .downcast::<gst::Pipeline>()
+        .map_err(|_| anyhow::anyhow!("no pipeline"))?;
+        let input = pipeline.by_name("input").and_downcast();
+        let output = pipeline.by_name("output").and_downcast();
+        let (input, output): (gst_app::AppSrc, gst_app::AppSink) =
+            input.zip(output).context("no ends")?;
+        output.set_callbacks(
+            gst_app::AppSinkCallbacks::builder()
+                .new_sample(move |sink| {
+                    let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
+                    let unit = sample.buffer().ok_or(gst::FlowError::Error)?;
+                    let reply = Reply::Unit {
+                        time: unit.pts().map_or(0, gst::ClockTime::nseconds),
+                        key: !unit.flags().contains(gst::BufferFlags::DELTA_UNIT),
+                    };
+                    let bytes = unit.map_readable().map_err(|_| gst::FlowError::Error)?;
+                    let sent = replies.send(&reply, &bytes);
+                    sent.map(|()| gst::FlowSuccess::Ok)
+                        .map_err(|_| gst::FlowError::Eos)
+                })
+                .build(),
+        );
+        pipeline
+            .bus()
+            .context("no bus")?
+            .set_sync_handler(|_, message| {
+                // The relay starts another worker.
+                if let gst::MessageView::Error(_) = message.view() {
+                    std::process::exit(1);
+                }
+                gst::BusSyncReply::Drop
+            });
+        pipeline.set_state(gst::State::Playing)?;
+        Ok(Self {
+            pipeline,
+            input,
+            output,
+        })
+    }
+
+    /// Takes a picture in; waits while the one before is not begun.
+    pub fn take(&self, jpeg: Vec<u8>, time: u64, key: bool) -> anyhow::Result<()> {
+        if key {
+            let pad = self.output.static_pad("sink").context("no pad")?;
+            let event = gst_video::UpstreamForceKeyUnitEvent::builder();
+            pad.push_event(event.all_headers(true).build());
+        }
+        let mut buffer = gst::Buffer::from_mut_slice(jpeg);
+        let writable = buffer.get_mut().context("a new buffer")?;
+        writable.set_pts(gst::ClockTime::from_nseconds(time));
+        self.input.push_buffer(buffer)?;
+        Ok(())
+    }
+}
+
+impl Drop for Encoder {
+    fn drop(&mut self) {
+        let _ = self.pipeline.set_state(gst::State::Null);
+    }
+}

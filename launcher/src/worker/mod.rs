@@ -1,0 +1,75 @@
+//! The worker: a process of its own in which pictures are decoded and encoded.
+//!
+//! The relay itself decodes nothing. What has to be decoded (a JPEG that RTP cannot
+//! carry, the last picture of a camera that fell silent) goes through the pipes of a
+//! child process, `launcher worker`, so that a picture on which a decoder crashes costs
+//! that picture and not the relay. The child has no keys, no network and a bound on its
+//! memory, and comes after everything else for processor time.
+//!
+//! Pipes rather than the relay's own protocol over loopback: they need no port, no token
+//! and no handshake, they end with the process on either side, and a full pipe is all
+//! the flow control there has to be.
+
+mod draw;
+mod encode;
+mod placeholder;
+mod process;
+mod sandbox;
+pub mod wire;
+
+use std::io::{BufReader, Read, stdin, stdout};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+
+use self::encode::Encoder;
+use self::wire::{Reply, Request};
+
+pub use self::process::{Killer, Process, Replies};
+
+/// Where replies go; whole ones at a time.
+#[derive(Clone)]
+struct Output(Arc<Mutex<std::io::Stdout>>);
+
+impl Output {
+    fn send(&self, reply: &Reply, body: &[u8]) -> std::io::Result<()> {
+        let mut out = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        wire::write(&mut *out, reply, body)
+    }
+}
+
+/// Does what the requests on standard input ask for, until it ends.
+pub fn run() -> anyhow::Result<()> {
+    sandbox::enter();
+    gst::init().context("GStreamer does not start")?;
+    serve(&mut BufReader::new(stdin().lock()))
+}
+
+fn serve(requests: &mut impl Read) -> anyhow::Result<()> {
+    let output = Output(Arc::new(Mutex::new(stdout())));
+    let mut encoder = None;
+    while let Some((request, body)) = wire::read(requests)? {
+        match request {
+            Request::Encode {
+                width,
+                height,
+                bits,
+            } => encoder = Some(Encoder::start(width, height, bits, output.clone())?),
+            Request::Picture { time, key } => {
+                let encoder = encoder.as_ref().context("nothing is encoded")?;
+                encoder.take(body, time, key)?;
+            }
+            Request::Placeholder(order) => match placeholder::make(&order, body) {
+                Ok(units) => {
+                    let sizes = units.iter().map(Vec::len).collect();
+                    output.send(&Reply::Placeholder { sizes }, &units.concat())?;
+                }
+                Err(error) => {
+                    let why = format!("{error:#}");
+                    output.send(&Reply::Failed { why }, &[])?;
+                }
+            },
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,394 @@
+//! Every kind of JPEG through a running relay, and what viewers see of a camera that
+//! falls silent or that a worker encodes.
+
+mod support;
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use gst::prelude::*;
+use support::Launcher;
+
+/// A relay on ports that the system picks.
+struct Relay {
+    launcher: Launcher,
+    folder: tempfile::TempDir,
+    cameras: u16,
+    rtsp: u16,
+}
+
+impl Relay {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("relay.toml");
+        let text = "[relay]\nlisten = \"127.0.0.1:0\"\n[rtsp]\nlisten = \"127.0.0.1:0\"\n";
+        fs::write(&file, text).expect("a file");
+        let mut launcher = Launcher::start("relay", &file);
+        let port = |line: String| {
+            let digits = line.rsplit(':').next().expect("a port");
+            digits.trim_end_matches("/NAME").parse().expect("a port")
+        };
+        let cameras = port(launcher.said("listening for cameras on "));
+        let rtsp = port(launcher.said("listening for viewers on "));
+        Self {
+            launcher,
+            folder,
+            cameras,
+            rtsp,
+        }
+    }
+
+    fn url(&self, camera: &str) -> String {
+        format!("rtsp://127.0.0.1:{}/{camera}", self.rtsp)
+    }
+
+    /// A camera that the launcher runs, white all over.
+    fn camera(&self, name: &str, encode: &str) -> Launcher {
+        let file = self.folder.path().join(format!("{name}.toml"));
+        let text = format!(
+            "[[camera]]\nname = \"{name}\"\nrelay = \"127.0.0.1:{}\"\nencode = \"{encode}\"\n\
+             source = \"videotestsrc is-live=true pattern=white \
+             ! video/x-raw,format=I420,width=320,height=240,framerate=30/1\"\n",
+            self.cameras
+        );
+        fs::write(&file, text).expect("a file");
+        Launcher::start("camera", &file)
+    }
+
+    /// A camera that sends one picture ten times a second.
+    fn shows(&self, name: &str, picture: &Path) -> Still {
+        gst::init().expect("GStreamer starts");
+        gstcamrelay::plugin_register_static().expect("the elements load");
+        // The pictures of a live source, each with its bytes exchanged for these.
+        let text = format!(
+            "videotestsrc is-live=true ! video/x-raw,width=16,height=16,framerate=10/1 \
+             ! capssetter join=false replace=true caps=image/jpeg,framerate=10/1 ! identity name=exchange \
+             ! camrelaysink host=127.0.0.1 port={} camera={name}",
+            self.cameras
+        );
+        let pipeline = gst::parse::launch(&text).expect("good text");
+        let bin = pipeline.clone().downcast::<gst::Bin>().expect("a bin");
+        let exchange = bin.by_name("exchange").expect("it is there");
+        let bytes = fs::read(picture).expect("a file");
+        let pad = exchange.static_pad("src").expect("a pad");
+        pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            if let Some(old) = info.buffer() {
+                let mut buffer = gst::Buffer::from_slice(bytes.clone());
+                buffer.make_mut().set_pts(old.pts());
+                info.data = Some(gst::PadProbeData::Buffer(buffer));
+            }
+            gst::PadProbeReturn::Ok
+        });
+        pipeline.set_state(gst::State::Playing).expect("it starts");
+        Still(pipeline)
+    }
+}
+
+struct Still(gst::Element);
+
+impl Drop for Still {
+    fn drop(&mut self) {
+        let _ = self.0.set_state(gst::State::Null);
+    }
+}
+
+/// ffmpeg with these arguments; what it writes and says.
+fn ffmpeg(arguments: &[&str]) -> (bool, Vec<u8>, String) {
+    let output = Command::new("timeout")
+        .args(["--kill-after=1", "60", "ffmpeg", "-nostdin", "-hide_banner"])
+        .args(arguments)
+        .output()
+        .expect("ffmpeg runs");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.success(), output.stdout, said)
+}
+
+/// The hash of the first decoded picture.
+fn hash(input: &[&str]) -> String {
+    let list = ["-frames:v", "1", "-f", "framemd5", "-"];
+    let (good, list, said) = ffmpeg(&[input, &list].concat());
+    assert!(good, "{said}");
+    let list = String::from_utf8_lossy(&list).into_owned();
+    let last = list
+        .lines()
+        .last()
+        .and_then(|line| line.rsplit(", ").next());
+    last.expect("a frame").to_owned()
+}
+
+/// How a picture comes to a player.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Comes {
+    /// As it is, or with other Huffman tables: pixel by pixel the same.
+    Same,
+    /// As H.264.
+    Encoded,
+}
+
+/// A moving test picture, encoded by ffmpeg.
+fn by_ffmpeg(size: &str, arguments: &[&str]) -> Vec<u8> {
+    let source = format!("testsrc2=s={size}");
+    let input = [
+        "-v",
+        "error",
+        "-f",
+        "lavfi",
+        "-i",
+        &source,
+        "-frames:v",
+        "1",
+    ];
+    let output = ["-c:v", "mjpeg", "-f", "image2pipe", "-"];
+    let (good, picture, said) = ffmpeg(&[&input, arguments, &output].concat());
+    assert!(good, "{said}");
+    picture
+}
+
+/// The same by GStreamer.
+fn by_gstreamer(format: &str) -> Vec<u8> {
+    let samples = {
+        gst::init().expect("GStreamer starts");
+        let text = format!(
+            "videotestsrc num-buffers=1 ! video/x-raw,format={format},width=320,height=240 \
+             ! jpegenc ! appsink name=sink sync=false"
+        );
+        let pipeline = gst::parse::launch(&text).expect("good text");
+        let pipeline = pipeline.downcast::<gst::Pipeline>().expect("a pipeline");
+        let sink = pipeline.by_name("sink").and_downcast::<gst_app::AppSink>();
+        pipeline.set_state(gst::State::Playing).expect("it starts");
+        let sample = sink.expect("a sink").pull_sample().expect("a picture");
+        pipeline.set_state(gst::State::Null).expect("it stops");
+        sample
+    };
+    let map = samples.buffer().expect("a buffer").map_readable();
+    map.expect("readable").to_vec()
+}
+
+/// `picture` without the headers of that marker, as webcams leave out Huffman tables.
+fn without(picture: &[u8], marker: u8) -> Vec<u8> {
+    let mut kept = picture[..2].to_vec();
+    let mut rest = &picture[2..];
+    while rest[1] != 0xda {
+        let length = 2 + usize::from(u16::from_be_bytes([rest[2], rest[3]]));
+        if rest[1] != marker {
+            kept.extend(&rest[..length]);
+        }
+        rest = &rest[length..];
+    }
+    kept.extend(rest);
+    kept
+}
+
+/// Pictures by name, and how they come.
+fn corpus() -> Vec<(&'static str, Vec<u8>, Comes)> {
+    let stored = |name: &str| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/jpegs");
+        fs::read(folder.join(name)).expect("it is there")
+    };
+    let ffmpeg = |size, arguments: &[&str]| by_ffmpeg(size, arguments);
+    let typical = ["-huffman", "default", "-pix_fmt", "yuvj420p"];
+    let restarts = [&typical[..], &["-slices", "4", "-threads", "4"]].concat();
+    let uvc = without(&by_gstreamer("Y42B"), 0xc4);
+    vec![
+        ("420", by_gstreamer("I420"), Comes::Same),
+        ("422", by_gstreamer("Y42B"), Comes::Same),
+        ("uvc", uvc, Comes::Same),
+        ("restarts", ffmpeg("320x240", &restarts), Comes::Same),
+        (
+            "optimised",
+            ffmpeg("320x240", &["-pix_fmt", "yuvj420p", "-huffman", "optimal"]),
+            Comes::Same,
+        ),
+        (
+            "tall-422",
+            ffmpeg("320x240", &["-pix_fmt", "yuvj422p"]),
+            Comes::Encoded,
+        ),
+        ("444", by_gstreamer("Y444"), Comes::Encoded),
+        ("grey", by_gstreamer("GRAY8"), Comes::Encoded),
+        ("progressive", stored("progressive.jpg"), Comes::Encoded),
+        ("three-tables", stored("three-tables.jpg"), Comes::Encoded),
+        ("odd", ffmpeg("333x241", &typical), Comes::Encoded),
+        ("large", ffmpeg("3840x2160", &typical), Comes::Encoded),
+    ]
+}
+
+#[test]
+fn every_jpeg_plays_in_ffmpeg_and_gstreamer() {
+    let mut relay = Relay::start();
+    for (name, picture, comes) in corpus() {
+        let file = relay.folder.path().join(format!("{name}.jpg"));
+        fs::write(&file, &picture).expect("a file");
+        let camera = relay.shows(name, &file);
+        let line = relay.launcher.said(&format!("camera {name}: watch at "));
+        let encoded = line.contains("as H.264, encoded");
+        assert_eq!(encoded, comes == Comes::Encoded, "{line}");
+
+        let url = relay.url(name);
+        let tcp = ["-rtsp_transport", "tcp", "-i", &url];
+        let (good, list, said) =
+            ffmpeg(&[&tcp[..], &["-frames:v", "5", "-f", "framemd5", "-"]].concat());
+        assert!(good, "{name}: {said}");
+        let list = String::from_utf8_lossy(&list).into_owned();
+        let frames = list.lines().filter(|line| line.starts_with("0,")).count();
+        assert_eq!(frames, 5, "{name}: {said}");
+        let codec = match comes {
+            Comes::Same => "Video: mjpeg",
+            Comes::Encoded => "Video: h264",
+        };
+        assert!(said.contains(codec), "{name}: {said}");
+        if comes == Comes::Same {
+            let sent = hash(&["-i", file.to_str().expect("a plain path")]);
+            assert_eq!(hash(&tcp), sent, "{name}: pixel by pixel");
+        }
+        let played = Command::new("timeout")
+            .args(["--kill-after=1", "60", "gst-launch-1.0", "-q", "rtspsrc"])
+            .args([
+                &format!("location={url}"),
+                "protocols=tcp",
+                "latency=0",
+                "!",
+            ])
+            .args(["decodebin", "!", "fakesink", "num-buffers=3"])
+            .output()
+            .expect("gst-launch-1.0 runs");
+        assert!(played.status.success(), "{name}: {played:?}");
+        drop(camera);
+    }
+    relay.launcher.stop();
+}
+
+#[test]
+fn a_truncated_jpeg_is_refused_with_a_sentence() {
+    let mut relay = Relay::start();
+    let whole = by_gstreamer("I420");
+    let file = relay.folder.path().join("cut.jpg");
+    fs::write(&file, &whole[..whole.len() / 2]).expect("a file");
+    let _camera = relay.shows("cut", &file);
+    relay
+        .launcher
+        .said("camera cut: a frame is no good JPEG (its end is missing)");
+    let (good, _, said) = ffmpeg(&["-i", &relay.url("cut"), "-f", "null", "-"]);
+    assert!(!good && said.contains("503"), "{said}");
+    relay.launcher.stop();
+}
+
+/// A viewer that stays: ffmpeg, and how bright each picture is that it sees.
+struct Viewer {
+    ffmpeg: Child,
+    brightness: ChildStdout,
+}
+
+impl Viewer {
+    fn watch(url: &str) -> Self {
+        let mut ffmpeg = Command::new("timeout")
+            .args(["--kill-after=1", "120", "ffmpeg", "-nostdin", "-v", "error"])
+            .args(["-fflags", "nobuffer", "-rtsp_transport", "tcp", "-i", url])
+            .args([
+                "-vf",
+                "scale=1:1:flags=area,format=gray",
+                "-fps_mode",
+                "passthrough",
+            ])
+            .args(["-f", "rawvideo", "-flush_packets", "1", "-"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("ffmpeg runs");
+        let brightness = ffmpeg.stdout.take().expect("piped");
+        Self { ffmpeg, brightness }
+    }
+
+    /// Waits for a picture that is so bright; it must not be disconnected.
+    #[track_caller]
+    fn sees(&mut self, what: &str, wanted: impl Fn(u8) -> bool) {
+        let mut byte = [0];
+        loop {
+            self.brightness.read_exact(&mut byte).expect(what);
+            if wanted(byte[0]) {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        let _ = self.ffmpeg.kill();
+        let _ = self.ffmpeg.wait();
+    }
+}
+
+#[test]
+fn viewers_that_stay_see_a_placeholder_until_the_camera_is_back() {
+    for (name, encode) in [("jpeg", "jpegenc"), ("h264", "openh264enc gop-size=100000")] {
+        let mut relay = Relay::start();
+        let camera = relay.camera(name, encode);
+        relay.launcher.said(&format!("camera {name}: watch at "));
+        let mut viewer = Viewer::watch(&relay.url(name));
+        viewer.sees("the white picture", |bright| bright > 200);
+        for _ in 0..30 {
+            viewer.sees("more of it", |_| true);
+        }
+        camera.kill();
+        viewer.sees("it dimmed", |bright| (60..160).contains(&bright));
+        viewer.sees("it dimmed, again", |bright| (60..160).contains(&bright));
+        let camera = relay.camera(name, encode);
+        viewer.sees("the white picture again", |bright| bright > 200);
+        for _ in 0..30 {
+            viewer.sees("more of it", |bright| bright > 200);
+        }
+        drop(viewer);
+        camera.stop();
+        relay.launcher.stop();
+    }
+}
+
+/// The workers of a relay.
+fn workers(relay: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{relay}/task")).expect("it runs");
+    let children = tasks.filter_map(|task| {
+        let task: PathBuf = task.ok()?.path();
+        fs::read_to_string(task.join("children")).ok()
+    });
+    let children: Vec<_> = children.collect();
+    children
+        .iter()
+        .flat_map(|list| list.split_whitespace())
+        .filter_map(|id| id.parse().ok())
+        .collect()
+}
+
+#[test]
+fn a_worker_that_dies_is_replaced_and_one_that_nobody_needs_ends() {
+    let mut relay = Relay::start();
+    let file = relay.folder.path().join("picture.jpg");
+    fs::write(&file, by_gstreamer("Y444")).expect("a file");
+    let _camera = relay.shows("door", &file);
+    relay.launcher.said("camera door: watch at ");
+    let id = relay.launcher.id();
+    assert_eq!(workers(id), [0_u32; 0], "nobody watches");
+
+    let mut viewer = Viewer::watch(&relay.url("door"));
+    viewer.sees("a picture", |_| true);
+    for _ in 0..2 {
+        let running = workers(id);
+        assert_eq!(running.len(), 1, "{running:?}");
+        let killed = Command::new("kill")
+            .args(["-9", &running[0].to_string()])
+            .status();
+        assert!(killed.expect("kill runs").success());
+        relay.launcher.said("another one is started");
+        for _ in 0..20 {
+            viewer.sees("pictures again", |_| true);
+        }
+    }
+    drop(viewer);
+    let begin = std::time::Instant::now();
+    while !workers(id).is_empty() {
+        assert!(begin.elapsed().as_secs() < 60, "it goes on");
+        std::thread::park_timeout(std::time::Duration::from_millis(20));
+    }
+    relay.launcher.stop();
+}
