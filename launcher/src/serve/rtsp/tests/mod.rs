@@ -163,10 +163,18 @@ fn jpeg(format: &str, width: u32, height: u32) -> Vec<u8> {
 
 /// Decodes `frames` frames with ffmpeg; what it says.
 fn ffmpeg(relay: &Relay, camera: &str, transport: &str, frames: u32) -> String {
+    ffmpeg_at(
+        &super::url(relay.server.address(), camera),
+        transport,
+        frames,
+    )
+}
+
+fn ffmpeg_at(url: &str, transport: &str, frames: u32) -> String {
     let output = Command::new("timeout")
         .args(["--kill-after=1", "30", "ffmpeg", "-nostdin", "-hide_banner"])
         .args(["-rtsp_transport", transport, "-i"])
-        .arg(super::url(relay.server.address(), camera))
+        .arg(url)
         .args(["-map", "0", "-frames:v", &frames.to_string()])
         .args(["-f", "framemd5", "-"])
         .output()
@@ -414,6 +422,44 @@ fn malformed_pictures_are_passed_over() {
     assert!(viewer.frames(1));
     let counts = feed.stream(0).expect("a stream").counts();
     assert_eq!(counts.malformed, 5);
+}
+
+#[test]
+fn who_waits_before_playing_begins_with_the_newest_picture() {
+    let relay = Relay::start();
+    let feed = relay.feed("door");
+    let camera = Camera::by_hand(&feed);
+    camera.push(jpeg("I420", 320, 240));
+    until("the frame", || started(&feed, 0));
+    let mut viewer = relay.connect("door");
+    viewer.setup(0);
+    for _ in 0..20 {
+        camera.push(jpeg("I420", 320, 240));
+    }
+    camera.push(jpeg("I420", 640, 480));
+    let newest = || feed.stream(0)?.start()?.size();
+    until("the newest", || newest() == Some((640, 480)));
+    assert_eq!(viewer.request("PLAY", "", "").status, 200);
+    let first = viewer.packet().expect("a packet");
+    assert_eq!(first.payload()[6..8], [80, 60], "of the newest size");
+}
+
+#[test]
+fn both_families_of_addresses_watch_over_tcp_and_udp() {
+    let relay = Relay::of(
+        &rtsp(([0; 8], 0).into()),
+        Users::new(None, &[]).expect("randomness"),
+        session::TIMEOUT,
+    );
+    let _camera = relay.camera("door", JPEG);
+    let port = relay.server.address().port();
+    for host in ["127.0.0.1", "[::1]"] {
+        for transport in ["tcp", "udp"] {
+            let url = format!("rtsp://{host}:{port}/door");
+            let said = ffmpeg_at(&url, transport, 10);
+            assert!(said.contains("Video: mjpeg"), "{url} {transport}: {said}");
+        }
+    }
 }
 
 #[test]
