@@ -43,6 +43,9 @@ pub(crate) enum Measure {
     /// A relay with many viewers over RTSP, beside gst-rtsp-server with nothing around it: CPU of
     /// a served frame, frames lost, first picture.
     Serve(ServeOptions),
+    /// A relay under a flood of handshakes from many addresses, beside a running camera: frames,
+    /// answers, memory.
+    Flood(FloodOptions),
     /// The sending process of a hop.
     #[command(hide = true)]
     Send {
@@ -286,6 +289,22 @@ pub(crate) struct RateOptions {
     /// Delay each way.
     #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = humantime::parse_duration)]
     pub(crate) delay: Duration,
+}
+
+/// How to flood a relay.
+#[derive(Args)]
+pub(crate) struct FloodOptions {
+    /// First messages of handshakes.
+    #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) handshakes: u64,
+
+    /// Seconds to send them in.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(2..=600))]
+    pub(crate) seconds: u32,
+
+    /// Addresses, of 127.0.0.0/8, to send them from.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) addresses: u32,
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -8,6 +8,7 @@ mod cipher;
 mod cli;
 mod cpu;
 mod delay;
+mod flood;
 mod frame;
 mod hop;
 mod many;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         Measure::Serve(options) => serve::run(&options),
         Measure::Bare { cameras } => serve::serve_bare(cameras),
         Measure::Watch { viewers, port } => serve::watch_one(viewers, port),
+        Measure::Flood(options) => flood::run(&options),
         Measure::Send { load, port } => child::send(load, port),
         Measure::Receive { load } => child::receive(load),
         Measure::Cameras { cameras, port } => many::send_many(cameras, port),
