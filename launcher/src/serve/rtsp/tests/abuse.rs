@@ -105,8 +105,13 @@ fn a_session_is_of_its_connection_only() {
         drop(other);
         assert!(viewer.frames(2), "{method}");
     }
-    let other = relay.play("door");
+    let mut other = relay.play("door");
     assert_ne!(other.session(), Some(&*id));
+    for method in ["OPTIONS", "PAUSE", "TEARDOWN"] {
+        let response = other.request(method, "", &format!("Session: {id}\r\n"));
+        assert_eq!(response.status, 454, "{method}");
+    }
+    assert!(other.frames(2) && viewer.frames(2));
 }
 
 #[test]

@@ -100,7 +100,7 @@ impl Client {
     pub fn request(&mut self, method: &str, path: &str, headers: &str) -> Response {
         self.requests += 1;
         let session = match &self.session {
-            _ if headers.contains("Session:") => String::new(),
+            _ if headers.starts_with("Session:") => String::new(),
             Some(session) => format!("Session: {session}\r\n"),
             None => String::new(),
         };

@@ -213,6 +213,24 @@ fn h264_is_watched_over_tcp_and_udp() {
 }
 
 #[test]
+fn h265_is_watched_over_tcp_and_udp() {
+    let relay = Relay::start();
+    let _camera = relay.camera(
+        "door",
+        "videotestsrc is-live=true pattern=ball \
+         ! video/x-raw,format=I420,width=320,height=240,framerate=30/1 \
+         ! x265enc tune=zerolatency speed-preset=ultrafast key-int-max=30 \
+         ! h265parse config-interval=-1 \
+         ! capsfilter caps=video/x-h265,stream-format=byte-stream,alignment=au",
+    );
+    for transport in ["tcp", "udp"] {
+        let said = ffmpeg(&relay, "door", transport, 20);
+        assert!(said.contains("Video: hevc"), "{said}");
+        assert!(said.contains("320x240"), "{said}");
+    }
+}
+
+#[test]
 fn picture_and_sound_are_watched_together() {
     let relay = Relay::start();
     let feed = relay.feed("door");
