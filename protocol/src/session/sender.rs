@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::fec;
+use crate::fec::Sum;
 use crate::fragment::{Coded, Layout, flags_to_wire, frame_header, symbol_room};
 use crate::parity::{self, MAX_ROUNDS, Plan};
 use crate::rate::Rate;
@@ -99,12 +99,14 @@ impl Outgoing {
         let at = out.len();
         out.resize(at + len, 0);
         let mut scratch = Vec::new();
+        let mut sum = Sum::new(number, len);
         for data in 0..k {
             let symbol = self
                 .coded
                 .read(self.layout.place(block, data) * len, len, &mut scratch);
-            fec::accumulate(number, data, symbol, &mut out[at..]);
+            sum.add(data, symbol);
         }
+        sum.finish(&mut out[at..]);
     }
 }
 
