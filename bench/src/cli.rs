@@ -40,6 +40,8 @@ pub(crate) enum Measure {
     /// Cameras with a JPEG encoder behind a bottleneck that narrows and widens, or that they share:
     /// quality, freezes, frames lost.
     Rate(RateOptions),
+    /// Outages and a camera whose address changes: how soon there are pictures again.
+    Outage(OutageOptions),
     /// A relay with many viewers over RTSP, beside gst-rtsp-server with nothing around it: CPU of
     /// a served frame, frames lost, first picture.
     Serve(ServeOptions),
@@ -305,6 +307,23 @@ pub(crate) struct FloodOptions {
     /// Addresses, of 127.0.0.0/8, to send them from.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) addresses: u32,
+}
+
+/// How to interrupt a path.
+#[derive(Args)]
+pub(crate) struct OutageOptions {
+    /// Seconds that the outages last, one after the other.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "5,60",
+        value_delimiter = ','
+    )]
+    pub(crate) seconds: Vec<u64>,
+
+    /// Delay each way.
+    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = humantime::parse_duration)]
+    pub(crate) delay: Duration,
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -11,7 +11,9 @@ mod delay;
 mod flood;
 mod frame;
 mod hop;
+mod live;
 mod many;
+mod outage;
 mod pair;
 mod process;
 mod rate;
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
         Measure::Cpu(options) => cpu::run(&options),
         Measure::Many(options) => many::run(&options),
         Measure::Rate(options) => rate::run(&options),
+        Measure::Outage(options) => outage::run(&options),
         Measure::Serve(options) => serve::run(&options),
         Measure::Bare { cameras } => serve::serve_bare(cameras),
         Measure::Watch { viewers, port } => serve::watch_one(viewers, port),

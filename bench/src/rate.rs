@@ -1,35 +1,18 @@
 //! Cameras behind a bottleneck: how their encoders follow it.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use gst::prelude::*;
 use path_emulator::{Conditions, Direction, Proxy, Route};
 
 use crate::cli::RateOptions;
+use crate::live::{Camera, FPS, QUALITY};
 use crate::table::{Table, ms};
 use crate::usage;
 
-/// A picture of some 47 kB: a camera would make some 11 Mbit/s, at its coarsest a fifth of that.
-const SOURCE: &str = "videotestsrc is-live=true pattern=snow \
-                      ! video/x-raw,format=I420,width=288,height=216,framerate=30/1";
-/// The quality that the encoder is set up with.
-const QUALITY: i32 = 90;
-const FPS: usize = 30;
 /// Frames in this time after the path narrowed may be lost.
 const SETTLING: Duration = Duration::from_secs(2);
-
-/// When frames came, and how long each was.
-type Arrivals = Arc<Mutex<Vec<(Instant, usize)>>>;
-
-struct Camera {
-    sending: gst::Pipeline,
-    receiving: gst::Pipeline,
-    encoder: gst::Element,
-    sink: gst::Element,
-    arrivals: Arrivals,
-}
 
 /// What a camera did in one second.
 struct Second {
@@ -46,81 +29,22 @@ struct Second {
     left_out: u64,
 }
 
-impl Camera {
-    /// Starts a camera called `name` that reaches the relay's `port` through the one at `through`.
-    fn start(name: &str, port: u16, through: u16) -> anyhow::Result<Self> {
-        let receiving = parse(&format!(
-            "camrelaysrc address=127.0.0.1 port={port} camera={name} \
-             ! appsink name=out sync=false"
-        ))?;
-        let arrivals = Arrivals::default();
-        let out = child(&receiving, "out")?;
-        let out: gst_app::AppSink = out.downcast().map_err(|_| anyhow!("not an appsink"))?;
-        let callbacks = gst_app::AppSinkCallbacks::builder().new_sample({
-            let arrivals = arrivals.clone();
-            move |sink| {
-                let sample = sink.pull_sample().map_err(|_| gst::FlowError::Eos)?;
-                let size = sample.buffer().map_or(0, |buffer| buffer.size());
-                lock(&arrivals).push((Instant::now(), size));
-                Ok(gst::FlowSuccess::Ok)
-            }
-        });
-        out.set_callbacks(callbacks.build());
-        receiving.set_state(gst::State::Playing)?;
-        let sending = parse(&format!(
-            "{SOURCE} ! jpegenc name=encoder quality={QUALITY} \
-             ! camrelaysink name=net port={through} camera={name}"
-        ))?;
-        sending.set_state(gst::State::Playing)?;
-        Ok(Self {
-            encoder: child(&sending, "encoder")?,
-            sink: child(&sending, "net")?,
-            sending,
-            receiving,
-            arrivals,
-        })
-    }
-
-    /// What it did since `since`, taken as one second.
-    fn second(&self, since: Instant) -> Second {
-        let stats: gst::Structure = self.sink.property("stats");
-        let counter = |name| stats.get::<u64>(name).unwrap_or(0);
-        let arrivals = lock(&self.arrivals);
-        let first = arrivals.partition_point(|(at, _)| *at < since);
-        let came = &arrivals[first..];
-        Second {
-            quality: self.encoder.property("quality"),
-            bits: came.iter().map(|(_, size)| *size as f64 * 8.0).sum(),
-            frames: came.len(),
-            queue: stats.get("queue-delay-ms").unwrap_or(0.0),
-            target: f64::from(self.sink.property::<u32>("target-bitrate")),
-            lost: counter("frames-lost"),
-            late: counter("frames-late"),
-            left_out: counter("frames-dropped"),
-        }
-    }
-
-    /// The longest time between two frames from `since` on.
-    fn freeze(&self, since: Instant) -> Duration {
-        let arrivals = lock(&self.arrivals);
-        let first = arrivals.partition_point(|(at, _)| *at < since);
-        let after = &arrivals[first.saturating_sub(1)..];
-        let gaps = after.windows(2).map(|pair| pair[1].0 - pair[0].0);
-        gaps.max().unwrap_or(Duration::MAX)
-    }
-
-    fn failure(&self) -> Option<anyhow::Error> {
-        let pipelines = [&self.sending, &self.receiving];
-        pipelines.into_iter().find_map(crate::transport::failure)
-    }
-}
-
-impl Drop for Camera {
-    fn drop(&mut self) {
-        for pipeline in [&self.sending, &self.receiving] {
-            // The process ends with it.
-            let _ = pipeline.set_state(gst::State::Null);
-        }
+/// What a camera did since `since`, taken as one second.
+fn second(camera: &Camera, since: Instant) -> Second {
+    let stats: gst::Structure = camera.sink.property("stats");
+    let counter = |name| stats.get::<u64>(name).unwrap_or(0);
+    let arrivals = camera.arrivals();
+    let first = arrivals.partition_point(|(at, _)| *at < since);
+    let came = &arrivals[first..];
+    Second {
+        quality: camera.encoder.property("quality"),
+        bits: came.iter().map(|(_, size)| *size as f64 * 8.0).sum(),
+        frames: came.len(),
+        queue: stats.get("queue-delay-ms").unwrap_or(0.0),
+        target: f64::from(camera.sink.property::<u32>("target-bitrate")),
+        lost: counter("frames-lost"),
+        late: counter("frames-late"),
+        left_out: counter("frames-dropped"),
     }
 }
 
@@ -207,7 +131,7 @@ fn follow(
                 return Err(error);
             }
             let since = end - Duration::from_secs(1);
-            seconds.push(cameras.iter().map(|camera| camera.second(since)).collect());
+            seconds.push(cameras.iter().map(|camera| second(camera, since)).collect());
         }
     }
     Ok((seconds, begun))
@@ -243,7 +167,7 @@ fn print_one(seconds: &[Vec<Second>], phases: &[Phase]) {
 fn judge_one(camera: &Camera, seconds: &[Vec<Second>], phases: &[Phase], begun: &[Instant]) {
     let [wide, narrow, _] = phases else { return };
     let settled = begun[1] + SETTLING;
-    let arrivals = lock(&camera.arrivals);
+    let arrivals = camera.arrivals();
     let came = arrivals
         .iter()
         .filter(|(at, _)| (settled..begun[2]).contains(at))
@@ -321,21 +245,4 @@ fn print_many(seconds: &[Vec<Second>]) {
         "The most is {:.1} % above the least.",
         (most / least - 1.0) * 100.0
     );
-}
-
-fn parse(text: &str) -> anyhow::Result<gst::Pipeline> {
-    let element = gst::parse::launch(text).with_context(|| format!("in '{text}'"))?;
-    element
-        .downcast()
-        .map_err(|_| anyhow!("'{text}' is no pipeline"))
-}
-
-fn child(pipeline: &gst::Pipeline, name: &str) -> anyhow::Result<gst::Element> {
-    pipeline
-        .by_name(name)
-        .with_context(|| format!("the pipeline has no element '{name}'"))
-}
-
-fn lock(arrivals: &Arrivals) -> std::sync::MutexGuard<'_, Vec<(Instant, usize)>> {
-    arrivals.lock().unwrap_or_else(PoisonError::into_inner)
 }

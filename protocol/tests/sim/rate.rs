@@ -223,3 +223,25 @@ fn a_camera_that_does_not_follow_loses_whole_frames_and_gains_no_delay() {
     let stats = world.host(CAMERA).stats(now, peers[0]).unwrap();
     assert!(stats.frames_dropped > 200, "{stats:?}");
 }
+
+#[test]
+fn pictures_are_back_soon_after_an_outage_and_as_good() {
+    for seconds in [2, 5, 60] {
+        let path = bottleneck(20_000_000, ms(60));
+        let (mut world, peers) = start(path, &[CAMERA]);
+        let mut encoder = Encoder {
+            target: u64::MAX,
+            best: 8_000_000,
+        };
+        follow(&mut world, peers[0], &mut encoder, 3);
+        world.path.down = true;
+        follow(&mut world, peers[0], &mut encoder, seconds);
+        world.path.down = false;
+        let (before, up) = (world.arrivals.len(), world.now);
+        let rates = follow(&mut world, peers[0], &mut encoder, 4);
+        let back = world.arrivals[before].0.since(up);
+        println!("{seconds} s: a frame {back:?} after its end, {rates:?}");
+        assert!(back < ms(300), "{back:?} after {seconds} s");
+        assert!(rates[1..].iter().all(|rate| *rate > 7_900_000), "{rates:?}");
+    }
+}
