@@ -72,7 +72,7 @@ pub enum Misfit {
     /// Chroma neither 4:2:0 nor 4:2:2 as 2x1 (section 4.1).
     Sampling,
     /// Huffman tables other than the typical ones, which receivers assume (section
-    /// 4.1), and nothing else: [`recode`] puts the typical ones in.
+    /// 4.1), and nothing else: [`recode()`] puts the typical ones in.
     Huffman,
     /// Quantisation tables missing, or different for the two chroma components (section 4.2).
     Quantisation,
