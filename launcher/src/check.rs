@@ -28,6 +28,10 @@ fn summary(deployment: &Deployment) -> String {
             Some(rtsp) => format!("rtsp: players connect to TCP {}", rtsp.listen),
             None => "no [rtsp]: players cannot connect".into(),
         });
+        lines.push(match &deployment.http {
+            Some(http) => format!("http: browsers connect to TCP {}", http.listen),
+            None => "no [http]: browsers cannot connect".into(),
+        });
         lines.push(format!("viewers: {}", viewers(relay, &deployment.users)));
     }
     lines.extend(deployment.cameras.iter().map(camera_line));

@@ -8,12 +8,14 @@ use std::time::Duration;
 use camrelay_protocol::{Accept, DEFAULT_PORT};
 use gst::prelude::*;
 
-use crate::config::{Camera, Deployment, Relay, Rtsp};
+use crate::config::{Camera, Deployment, Http, Relay, Rtsp};
 use crate::relay::{self, Addresses, address};
 use crate::stop::Stop;
 
 /// The TCP port of RTSP where nothing else is said and port 554 is for the system.
 const RTSP_PORT: u16 = 8554;
+/// The TCP port of HTTP where nothing else is said and port 80 is for the system.
+const HTTP_PORT: u16 = 8080;
 /// As deployments have it.
 const LATENCY: Duration = Duration::from_millis(120);
 /// Patterns that move and cost little: two of them are a quarter of one core.
@@ -61,6 +63,10 @@ fn deployment(webcams: Vec<String>) -> Deployment {
             listen: free_tcp(RTSP_PORT),
             ports: None,
             tls: None,
+        }),
+        http: Some(Http {
+            listen: free_tcp(HTTP_PORT),
+            hosts: Vec::new(),
         }),
         users: Vec::new(),
         cameras: tests.chain(webcams).collect(),
@@ -161,6 +167,7 @@ mod tests {
         let addresses = Addresses {
             cameras: ([0, 0, 0, 0], 8000).into(),
             rtsp: Some(([0, 0, 0, 0], 8554).into()),
+            http: Some(([0, 0, 0, 0], 8080).into()),
         };
         let network = Some([192, 0, 2, 7].into());
         let text = invitation(&["test1", "webcam1"], &addresses, network);

@@ -114,6 +114,7 @@ mod tests {
                 cameras: None,
             }),
             rtsp: None,
+            http: None,
             users: Vec::new(),
             cameras: vec![Camera {
                 name: "door".into(),

@@ -1,6 +1,7 @@
 //! Deployments: what a TOML file says, checked and typed.
 
 mod error;
+mod http;
 mod read;
 pub mod secrets;
 mod source;
@@ -31,6 +32,8 @@ pub struct Deployment {
     pub relay: Option<Relay>,
     /// The RTSP server of the relay; only with a relay.
     pub rtsp: Option<Rtsp>,
+    /// The HTTP server of the relay; only with a relay.
+    pub http: Option<Http>,
     /// Who may watch, with distinct names; without any, those that [`Relay::access`] says.
     pub users: Vec<User>,
     /// The cameras of this machine, with distinct names.
@@ -74,6 +77,16 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// The file of its key.
     pub private_key: PathBuf,
+}
+
+/// The `[http]` table: where browsers connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// The TCP address that browsers connect to. With port 0 the system picks one.
+    pub listen: SocketAddr,
+    /// Names of the relay in addresses that browsers ask for, in lower case. Literal
+    /// addresses and `localhost` need not be named.
+    pub hosts: Vec<String>,
 }
 
 /// From where one may watch.

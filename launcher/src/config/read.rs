@@ -64,6 +64,7 @@ impl Reader<'_, '_> {
         let mut root = Table::new(root, "");
         let relay_value = root.value("relay");
         let rtsp_value = root.value("rtsp");
+        let http_value = root.value("http");
         let user_value = root.value("user");
         let camera_value = root.value("camera");
         root.finish(self.problems);
@@ -71,6 +72,7 @@ impl Reader<'_, '_> {
         let has_relay = relay_value.is_some();
         let relay = relay_value.and_then(|found| self.relay(found));
         let rtsp = rtsp_value.and_then(|found| self.rtsp(found, has_relay, relay.as_ref()));
+        let http = http_value.and_then(|found| self.http(found, has_relay, rtsp.as_ref()));
         let users = user_value.map_or_else(Vec::new, |found| self.users(found, has_relay));
         let has_cameras = camera_value.is_some();
         let cameras = camera_value.map_or_else(Vec::new, |found| self.cameras(found, has_relay));
@@ -82,6 +84,7 @@ impl Reader<'_, '_> {
             path: path.to_owned(),
             relay: relay.map(|relay| relay.value),
             rtsp,
+            http,
             users,
             cameras,
         }
@@ -359,7 +362,7 @@ fn inside(file: &str, offset: usize, value: &str) -> Option<usize> {
         .then(|| offset + quoted.len() - text.len())
 }
 
-fn any(port: u16) -> SocketAddr {
+pub(super) fn any(port: u16) -> SocketAddr {
     (Ipv4Addr::UNSPECIFIED, port).into()
 }
 

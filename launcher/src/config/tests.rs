@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use camrelay_protocol::Accept;
 
-use super::{Audience, Camera, Deployment, Errors, Fault, Relay, Rtsp, User, read};
+use super::{Audience, Camera, Deployment, Errors, Fault, Http, Relay, Rtsp, User, read};
 use crate::users::Right;
 
 const HASH: &str =
@@ -36,6 +36,9 @@ fn reads_every_key() {
         [rtsp]
         listen = "[::1]:0"
         ports = "9000-9001"
+        [http]
+        listen = "127.0.0.1:80"
+        hosts = ["Cams.example.org"]
         [[user]]
         name = "ann"
         password = "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQxMjM$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
@@ -63,6 +66,10 @@ fn reads_every_key() {
             ports: Some(9000),
             tls: None,
         }),
+        http: Some(Http {
+            listen: "127.0.0.1:80".parse().unwrap(),
+            hosts: vec!["cams.example.org".into()],
+        }),
         users: vec![User {
             name: "ann".into(),
             password: HASH.into(),
@@ -83,13 +90,16 @@ fn reads_every_key() {
 
 #[test]
 fn fills_in_what_is_left_out() {
-    let text = "[relay]\n[rtsp]\n[[camera]]\nname = \"a\"\nsource = \"x.mp4\"";
+    let text = "[relay]\n[rtsp]\n[http]\n[[camera]]\nname = \"a\"\nsource = \"x.mp4\"";
     let deployment = parse(text).unwrap();
     let relay = deployment.relay.unwrap();
     assert_eq!(relay.listen.to_string(), "0.0.0.0:8000");
     assert_eq!(relay.accept, Accept::Lan);
     assert_eq!(relay.latency, Duration::from_millis(120));
     assert_eq!(deployment.rtsp.unwrap().listen.to_string(), "0.0.0.0:8554");
+    let http = deployment.http.unwrap();
+    assert_eq!(http.listen.to_string(), "0.0.0.0:8080");
+    assert!(http.hosts.is_empty());
     assert_eq!(deployment.cameras[0].latency, Duration::from_millis(120));
 }
 
@@ -147,7 +157,7 @@ fn says_which_keys_and_tables_are_wrong() {
             &[
                 "f.toml:1:2: cameras: no such key (did you mean 'camera'?)",
                 "f.toml:2:2: relais: no such key (did you mean 'relay'?)",
-                "f.toml:3:2: foo: no such key (there are relay, rtsp, user, camera)",
+                "f.toml:3:2: foo: no such key (there are relay, rtsp, http, user, camera)",
                 "f.toml:4:8: relay.x: no such key (there are listen, accept, access, latency, key, cameras)",
             ],
         ),
@@ -248,6 +258,21 @@ fn says_what_does_not_go_together() {
             "[relay]\n[rtsp]\nlisten = \"0.0.0.0:8000\"",
             &[
                 "f.toml:3:10: rtsp.listen: expected a port of its own, found 8000, which [relay] has (line 1)",
+            ],
+        ),
+        (
+            "[http]",
+            &["f.toml:1:1: http: expected a [relay] as well: HTTP shows the cameras of a relay"],
+        ),
+        (
+            "[relay]\n[rtsp]\n[http]\nlisten = \"0.0.0.0:8554\"",
+            &["f.toml:4:10: http.listen: expected a port of its own, found 8554, which [rtsp] has"],
+        ),
+        (
+            "[relay]\n[http]\nhosts = [\"https://cams.example.org/\", \"a b\"]",
+            &[
+                "f.toml:3:10: http.hosts: expected a host name, such as 'cams.example.org', found 'https://cams.example.org/' (did you mean 'cams.example.org'?)",
+                "f.toml:3:39: http.hosts: expected a host name, such as 'cams.example.org', found 'a b'",
             ],
         ),
         (

@@ -168,7 +168,7 @@ impl Reader<'_, '_> {
     }
 
     /// A list of texts, each made into a `T`; it may not be empty.
-    fn list<T>(
+    pub(super) fn list<T>(
         &mut self,
         table: &mut Table<'_>,
         key: &'static str,

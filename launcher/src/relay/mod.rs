@@ -37,7 +37,7 @@ use self::keeper::Keeper;
 use crate::camera::{self, OwnRelay};
 use crate::config::Deployment;
 use crate::ingest::camrelay::Ingest;
-use crate::serve::rtsp;
+use crate::serve::{http, rtsp};
 use crate::stop::Stop;
 use crate::users::Users;
 
@@ -51,6 +51,8 @@ pub struct Addresses {
     pub cameras: SocketAddr,
     /// For RTSP viewers, TCP; `None` without `[rtsp]`.
     pub rtsp: Option<SocketAddr>,
+    /// For browsers, TCP; `None` without `[http]`.
+    pub http: Option<SocketAddr>,
 }
 
 /// Runs the relay and the cameras of the deployment until `stop`.
@@ -85,15 +87,30 @@ pub fn run_and_tell(
     let feeds = Arc::new(Feeds::new(listeners));
     let port = Port::listen(gate.settings(relay.listen))?;
     let _keeper = Keeper::start(feeds.clone())?;
-    let _ingest = Ingest::start(&port, relay.latency, feeds)?;
+    let _ingest = Ingest::start(&port, relay.latency, feeds.clone())?;
+    let http = deployment
+        .http
+        .as_ref()
+        .map(|http| http::Server::start(http, feeds, users))
+        .transpose()?;
 
     let addresses = Addresses {
         cameras: port.local_addr(),
         rtsp: rtsp.as_ref().map(rtsp::Server::address),
+        http: http.as_ref().map(http::Server::address),
     };
     tracing::info!("listening for cameras on {}", addresses.cameras);
     if let Some(address) = addresses.rtsp {
         tracing::info!("listening for viewers on {}", rtsp::url(address, "NAME"));
+    }
+    if let Some(address) = addresses.http {
+        tracing::info!("the page is at {}", http::url(address));
+        if !deployment.users.is_empty() && !address.ip().is_loopback() {
+            tracing::warn!(
+                "passwords come to {address} as they are typed: where others can listen on the \
+                 network, put a proxy with HTTPS in front of it"
+            );
+        }
     }
     listening(&addresses);
 

@@ -1,0 +1,129 @@
+//! Pictures, the state of the relay and the page, over HTTP.
+//!
+//! One table of routes (`router`) says who may do what. In front of it stand the
+//! limits of a connection (`listener`, `wire`) and the checks of a request (`guard`).
+//! Every handler reaches the relay through a [`Site`].
+
+mod answer;
+mod guard;
+mod listener;
+mod pace;
+mod picture;
+mod router;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use crate::config::Http;
+use crate::relay::feeds::Feeds;
+use crate::users::Users;
+
+/// Threads that answer requests; none of them waits for anything.
+const THREADS: usize = 2;
+/// How long connections may take to end once the server stops.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The HTTP server; ends when it is dropped.
+pub struct Server {
+    address: SocketAddr,
+    closing: watch::Sender<bool>,
+    runtime: Option<Runtime>,
+    serving: Option<tokio::task::JoinHandle<()>>,
+}
+
+/// What every handler can reach.
+pub struct Site {
+    /// The cameras.
+    pub feeds: Arc<Feeds>,
+    /// Who may watch.
+    pub users: Arc<Users>,
+    /// Names under which the relay may be asked for, in lower case.
+    pub hosts: Vec<String>,
+    closing: watch::Receiver<bool>,
+}
+
+impl Site {
+    /// Whether the server stops: answers without an end then end.
+    pub fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    /// Waits until the server stops.
+    pub async fn closed(&self) {
+        // An error would mean that the server is gone altogether.
+        let _ = self.closing.clone().wait_for(|closing| *closing).await;
+    }
+}
+
+impl Server {
+    /// Listens as `http` says; with port 0 the system picks one.
+    pub fn start(http: &Http, feeds: Arc<Feeds>, users: Arc<Users>) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("http")
+            .enable_all()
+            .build()
+            .context("no threads for the HTTP server")?;
+        let listen = http.listen;
+        let listener = runtime
+            .block_on(TcpListener::bind(listen))
+            .with_context(|| no_listening(listen))?;
+        let address = listener
+            .local_addr()
+            .with_context(|| no_listening(listen))?;
+        let (closing, closed) = watch::channel(false);
+        let site = Arc::new(Site {
+            feeds,
+            users,
+            hosts: http.hosts.clone(),
+            closing: closed,
+        });
+        let serving = runtime.spawn(listener::serve(listener, site));
+        Ok(Self {
+            address,
+            closing,
+            runtime: Some(runtime),
+            serving: Some(serving),
+        })
+    }
+
+    /// The address that it listens on, with its real port.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.closing.send_replace(true);
+        if let (Some(runtime), Some(serving)) = (self.runtime.take(), self.serving.take()) {
+            // It ends when its connections did; who does not end in time is cut off.
+            let _ = runtime.block_on(async { tokio::time::timeout(PATIENCE, serving).await });
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Where the page is: the address that the server listens on, or where that is every
+/// address, the one that this machine has in its network.
+pub fn url(address: SocketAddr) -> String {
+    format!("http://{}/", crate::relay::address::reachable(address))
+}
+
+/// What to do when the address cannot be listened on.
+fn no_listening(listen: SocketAddr) -> String {
+    format!(
+        "cannot listen for browsers on {listen}: is another relay running? \
+         Stop it, or choose another port as listen of [http]"
+    )
+}

@@ -1,0 +1,234 @@
+//! Who may do what, and under which name.
+
+use data_encoding::BASE64;
+
+use super::super::router::{Need, routes};
+use super::*;
+use crate::users::{Right, password};
+
+fn user(name: &str, rights: &[Right], cameras: &[&str]) -> User {
+    User {
+        name: name.into(),
+        password: password::hash(name).expect("a hash"),
+        rights: rights.to_vec(),
+        cameras: cameras.iter().map(|camera| (*camera).to_owned()).collect(),
+    }
+}
+
+fn login(name: &str, password: &str) -> String {
+    let login = BASE64.encode(format!("{name}:{password}").as_bytes());
+    format!("Authorization: Basic {login}")
+}
+
+/// Every route, asked for by everybody with every method: who has not what the table
+/// of routes says gets nothing, not even whether the method exists.
+#[test]
+fn no_cell_of_the_matrix_is_wrong() {
+    const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+    let relay = Relay::with(&[
+        user("ann", &[Right::View], &["door"]),
+        user("bob", &[Right::View], &["gate"]),
+        user("cam", &[Right::Publish], &["*"]),
+        user("eve", &[Right::Admin], &["*"]),
+    ]);
+    // Whether each has a right for the camera, and for any.
+    type Has = fn(Right) -> bool;
+    let roles: [(&str, Option<String>, Has, Has); 6] = [
+        ("nobody", None, |_| false, |_| false),
+        (
+            "a wrong password",
+            Some(login("ann", "x")),
+            |_| false,
+            |_| false,
+        ),
+        (
+            "ann",
+            Some(login("ann", "ann")),
+            |right| right == Right::View,
+            |right| right == Right::View,
+        ),
+        (
+            "bob",
+            Some(login("bob", "bob")),
+            |_| false,
+            |right| right == Right::View,
+        ),
+        (
+            "cam",
+            Some(login("cam", "cam")),
+            |right| right == Right::Publish,
+            |right| right == Right::Publish,
+        ),
+        ("eve", Some(login("eve", "eve")), |_| true, |_| true),
+    ];
+    let mut wrong = Vec::new();
+    let mut cells = 0;
+    let table = routes();
+    for path in table.iter().map(|route| route.path) {
+        for (who, login, camera, any) in &roles {
+            // One wrong password is enough; more of them would be taken for guessing.
+            let methods = if *who == "a wrong password" {
+                &METHODS[..1]
+            } else {
+                &METHODS[..]
+            };
+            for method in methods {
+                let asked = path.replace("{name}", "door").replace("{id}", "none");
+                let mut client = Client::connect(relay.address());
+                let mut headers = vec!["Content-Length: 0", "Connection: close"];
+                headers.extend(login.as_deref());
+                client.ask(method, &asked, &headers);
+                let status = client.status();
+                let at = |name: &str| {
+                    table
+                        .iter()
+                        .find(|route| route.path == path && route.method == name)
+                };
+                let route = at(method).or_else(|| at("GET").filter(|_| *method == "HEAD"));
+                let need = route
+                    .or(table.iter().find(|route| route.path == path))
+                    .map(|route| route.need);
+                let allowed = match need.expect("it is in the table") {
+                    Need::Nothing => true,
+                    Need::Any(right) => any(right),
+                    Need::Camera(right) => camera(right),
+                };
+                let known = matches!(*who, "ann" | "bob" | "cam" | "eve");
+                let right = match (allowed, route.is_some()) {
+                    (false, _) if known => status == 403,
+                    (false, _) => status == 401,
+                    (true, false) => status == 405,
+                    (true, true) => !matches!(status, 401 | 403 | 405 | 421 | 429),
+                };
+                cells += 1;
+                if !right {
+                    wrong.push(format!("{method} {path} by {who}: {status}"));
+                }
+            }
+        }
+    }
+    assert!(cells > 100, "only {cells} cells");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_is_not_there_is_not_told_to_strangers() {
+    let relay = Relay::with(&[user("ann", &[Right::View], &["door"])]);
+    for path in [
+        "/nothing",
+        "/cameras/door/snapshot.jpg",
+        "/cameras/none/snapshot.jpg",
+    ] {
+        let answer = relay.get(path, &[]);
+        assert_eq!(answer.status, 401, "{path}");
+        assert!(
+            answer
+                .header("www-authenticate")
+                .starts_with("Basic realm=")
+        );
+    }
+    let login = login("ann", "ann");
+    assert_eq!(relay.get("/nothing", &[&login]).status, 404);
+    let answer = relay.get("/cameras/gate/snapshot.jpg", &[&login]);
+    assert_eq!(answer.status, 403);
+    assert_eq!(answer.text(), "user ann may not see camera gate\n");
+}
+
+#[test]
+fn answers_only_to_its_own_names() {
+    let relay = Relay::start();
+    let status = |host: &str| relay.get("/healthz", &[&format!("Host: {host}")]).status;
+    for host in ["127.0.0.1", "localhost:1", "[::1]:8080", "cams.example.org"] {
+        assert_eq!(status(host), 200, "{host}");
+    }
+    for host in ["evil.example", "127.0.0.1.evil.example:8080", "org"] {
+        assert_eq!(status(host), 421, "{host}");
+    }
+    for host in ["", "a b", "user@127.0.0.1", "127.0.0.1:x"] {
+        assert_eq!(status(host), 400, "{host}");
+    }
+    let twice = ["Host: 127.0.0.1", "Host: 127.0.0.1"];
+    assert_eq!(relay.get("/healthz", &twice).status, 400);
+    let evil = relay.get("http://evil.example/healthz", &["Host: 127.0.0.1"]);
+    assert_eq!(evil.status, 400);
+    let mut client = Client::connect(relay.address());
+    client.send(b"GET /healthz HTTP/1.0\r\n\r\n");
+    assert_eq!(client.answer().status, 400, "no name at all");
+}
+
+#[test]
+fn other_sites_may_not_act() {
+    let relay = Relay::start();
+    let evil = "Origin: http://evil.example";
+    let own = format!("Origin: http://{}", relay.address());
+    let upgrade = ["Connection: Upgrade", "Upgrade: websocket"];
+    for method in ["POST", "DELETE", "PUT", "OPTIONS"] {
+        assert_eq!(
+            relay
+                .ask(method, "/healthz", &[evil, "Content-Length: 0"])
+                .status,
+            403
+        );
+        assert_eq!(
+            relay
+                .ask(method, "/healthz", &["Origin: null", "Content-Length: 0"])
+                .status,
+            403
+        );
+        assert_eq!(
+            relay
+                .ask(method, "/healthz", &[&own, "Content-Length: 0"])
+                .status,
+            405
+        );
+    }
+    assert_eq!(
+        relay
+            .get("/healthz", &[evil, upgrade[0], upgrade[1]])
+            .status,
+        403
+    );
+    assert_eq!(
+        relay
+            .get("/healthz", &[&own, upgrade[0], upgrade[1]])
+            .status,
+        200
+    );
+}
+
+#[test]
+fn every_answer_keeps_other_sites_out() {
+    let relay = Relay::with(&[user("ann", &[Right::View], &["door"])]);
+    for (path, headers, status) in [
+        ("/healthz", vec![], 200),
+        ("/nothing", vec![], 401),
+        ("/nothing", vec![login("ann", "ann")], 404),
+        ("/healthz", vec!["Host: evil.example".to_owned()], 421),
+    ] {
+        let headers: Vec<_> = headers.iter().map(String::as_str).collect();
+        let answer = relay.get(path, &headers);
+        assert_eq!(answer.status, status);
+        for (name, part) in [
+            ("content-security-policy", "default-src 'none'"),
+            ("content-security-policy", "frame-ancestors 'none'"),
+            ("x-content-type-options", "nosniff"),
+            ("cross-origin-resource-policy", "same-origin"),
+            ("referrer-policy", "no-referrer"),
+            ("cache-control", "no-store"),
+        ] {
+            assert!(answer.header(name).contains(part), "{name} of {path}");
+        }
+        assert_eq!(answer.header("access-control-allow-origin"), "");
+    }
+}
+
+#[test]
+fn a_head_that_is_too_large_is_refused() {
+    let relay = Relay::start();
+    let large = format!("X: {}", "x".repeat(20 << 10));
+    assert_eq!(relay.get("/healthz", &[&large]).status, 431);
+    let mut client = Client::connect(relay.address());
+    client.send(b"no HTTP at all\r\n\r\n");
+    assert_eq!(client.answer().status, 400);
+    assert!(client.rest().is_empty(), "and the connection is closed");
+}
