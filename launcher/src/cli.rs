@@ -67,6 +67,17 @@ Example:
 Every mistake is a line FILE:LINE:COLUMN: KEY: what was expected. No camera, device
 or relay is needed for it. The exit code is 0 when all is right, else 78.";
 
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  launcher status
+      The relay on this machine, at port 8080.
+  launcher status --url http://192.168.1.10:8080
+      One on another machine.
+  launcher status --url http://ann:PASSWORD@192.168.1.10:8080
+      One that has users.
+
+The relay needs an [http].";
+
 const KEYS_EXAMPLES: &str = "\
 Without keys a relay takes cameras of its own network (accept = \"lan\"). To take
 known cameras from anywhere, and nobody else:
@@ -171,6 +182,19 @@ pub enum Command {
     /// Check a deployment without running it
     #[command(after_help = CHECK_EXAMPLES)]
     Check(Deployed),
+    /// Show how the cameras of a running relay are doing
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status {
+        /// The deployment of a relay that runs on this machine
+        #[arg(long, value_name = "FILE", conflicts_with = "url")]
+        config: Option<PathBuf>,
+        /// Where a relay's page is; http://127.0.0.1:8080 where nothing is said
+        #[arg(long)]
+        url: Option<String>,
+        /// Print what the relay says as JSON, for machines
+        #[arg(long)]
+        json: bool,
+    },
     /// Make the keys by which a relay knows its cameras, and hash passwords
     #[command(after_help = KEYS_EXAMPLES)]
     #[command(subcommand)]

@@ -10,6 +10,7 @@ mod keys;
 mod logging;
 mod relay;
 mod serve;
+mod status;
 mod stop;
 mod users;
 mod worker;
@@ -81,6 +82,9 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Demo => demo::run(start()?),
         Command::Check(Deployed { config }) => check::run(&config),
+        Command::Status { config, url, json } => {
+            status::run(config.as_deref(), url.as_deref(), json)
+        }
         Command::Keys(command) => keys::run(&command),
         Command::Worker => worker::run(),
     }

@@ -43,6 +43,7 @@ impl Branch {
             .property("stream", u32::from(origin.number))
             .property("latency", origin.latency.as_millis() as u32)
             .build()?;
+        stream.comes_from(&source);
         let mut elements = vec![source];
         elements.extend(parser(&codec)?);
         elements.push(stream.sink().upcast());

@@ -10,6 +10,7 @@ use super::frame::Codec;
 use super::placeholder::Maker;
 use super::state::State;
 use super::stream::Stream;
+use super::viewers::Viewers;
 
 /// How long a refusal is told about: longer than a camera that is refused waits
 /// before it tries again.
@@ -42,6 +43,7 @@ pub struct Feed {
     streams: Mutex<BTreeMap<u16, Arc<Stream>>>,
     /// The H.264 of the stream of that number.
     derived: Mutex<Option<(u16, Arc<Derived>)>>,
+    viewers: Viewers,
 }
 
 struct Health {
@@ -69,7 +71,13 @@ impl Feed {
             }),
             streams: Mutex::default(),
             derived: Mutex::default(),
+            viewers: Viewers::default(),
         }
+    }
+
+    /// Who watches it.
+    pub fn viewers(&self) -> &Viewers {
+        &self.viewers
     }
 
     /// The camera's name.

@@ -22,6 +22,7 @@ mod placeholder;
 pub mod state;
 #[allow(dead_code, reason = "for the ways out that show states")]
 pub mod stream;
+pub mod viewers;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -91,7 +92,10 @@ pub fn run_and_tell(
     let http = deployment
         .http
         .as_ref()
-        .map(|http| http::Server::start(http, feeds, users))
+        .map(|http| {
+            let rtsp = rtsp.as_ref().map(rtsp::Server::address);
+            http::Server::start(http, feeds, users, rtsp)
+        })
         .transpose()?;
 
     let addresses = Addresses {

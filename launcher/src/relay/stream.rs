@@ -62,6 +62,7 @@ struct State {
     ready: bool,
     consumers: Arc<[Arc<Consumer>]>,
     upstream: glib::WeakRef<gst_app::AppSink>,
+    source: glib::WeakRef<gst::Element>,
     key_asked: Option<Instant>,
     /// Whether a key frame is wanted of what has no sink.
     key_wished: bool,
@@ -133,6 +134,17 @@ impl Stream {
     /// frames where it sends seldom.
     pub fn is_fresh(&self, now: Instant) -> bool {
         self.lock().arrivals.is_fresh(now)
+    }
+
+    /// The counters of the `camrelaysrc` that brings its frames; `None` while there is none.
+    pub fn hop(&self) -> Option<gst::Structure> {
+        let source = self.lock().source.upgrade()?;
+        Some(source.property("stats"))
+    }
+
+    /// Its frames come from this `camrelaysrc` now.
+    pub fn comes_from(&self, source: &gst::Element) {
+        self.lock().source = source.downgrade();
     }
 
     /// How many consumers take its frames.

@@ -19,6 +19,10 @@ use crate::users::{Denied, Login, Users, Visitor};
 #[derive(Clone, Copy)]
 pub struct Remote(pub SocketAddr);
 
+/// The name and port that a request asks for.
+#[derive(Clone)]
+pub struct Asked(pub Authority);
+
 /// Scripts, styles and connections come from the relay and from nowhere else; nothing
 /// is written into the page; nobody frames it.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
@@ -53,7 +57,7 @@ pub fn secure(headers: &mut HeaderMap) {
 /// Asked for under its own name, and by no other site's page.
 pub async fn request(
     State(site): State<Arc<Site>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, Refusal> {
     let host = host(&request)?;
@@ -73,6 +77,7 @@ pub async fn request(
         let why = "another site's page may not do this";
         return Err(Refusal::new(StatusCode::FORBIDDEN, why));
     }
+    request.extensions_mut().insert(Asked(host));
     Ok(next.run(request).await)
 }
 

@@ -5,14 +5,17 @@
 //! Every handler reaches the relay through a [`Site`].
 
 mod answer;
+pub mod api;
 mod guard;
 mod listener;
+mod metrics;
 mod pace;
 mod picture;
 mod router;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod wall;
 mod wire;
 
 use std::net::SocketAddr;
@@ -47,6 +50,8 @@ pub struct Site {
     pub feeds: Arc<Feeds>,
     /// Who may watch.
     pub users: Arc<Users>,
+    /// Where players connect to; `None` without `[rtsp]`.
+    pub rtsp: Option<SocketAddr>,
     /// Names under which the relay may be asked for, in lower case.
     pub hosts: Vec<String>,
     closing: watch::Receiver<bool>,
@@ -67,7 +72,13 @@ impl Site {
 
 impl Server {
     /// Listens as `http` says; with port 0 the system picks one.
-    pub fn start(http: &Http, feeds: Arc<Feeds>, users: Arc<Users>) -> anyhow::Result<Self> {
+    /// Players are told to connect to `rtsp`.
+    pub fn start(
+        http: &Http,
+        feeds: Arc<Feeds>,
+        users: Arc<Users>,
+        rtsp: Option<SocketAddr>,
+    ) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("http")
@@ -85,6 +96,7 @@ impl Server {
         let site = Arc::new(Site {
             feeds,
             users,
+            rtsp,
             hosts: http.hosts.clone(),
             closing: closed,
         });

@@ -12,7 +12,7 @@ use axum::{Router, middleware::Next};
 
 use super::Site;
 use super::answer::Refusal;
-use super::{guard, picture, stream};
+use super::{api, guard, metrics, picture, stream, wall};
 use crate::users::Right;
 
 /// Largest body of a request, in bytes.
@@ -75,10 +75,15 @@ impl Route {
 
 /// Every route.
 pub fn routes() -> Vec<Route> {
-    use Need::{Camera, Nothing};
+    use Need::{Any, Camera, Nothing};
     use Right::View;
     vec![
         Route::get("/healthz", Nothing, health),
+        Route::get("/metrics", Any(View), metrics::metrics),
+        Route::get("/api/v1/openapi.json", Any(View), api::openapi),
+        Route::get("/api/v1/cameras", Any(View), api::cameras),
+        Route::get("/api/v1/cameras/{name}", Camera(View), api::camera),
+        Route::get("/api/v1/wall", Any(View), wall::wall),
         Route::get(
             "/cameras/{name}/snapshot.jpg",
             Camera(View),

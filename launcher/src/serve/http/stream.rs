@@ -25,6 +25,7 @@ use super::picture::{Facts, bytes, jpegs};
 use crate::relay::consumer::{Consumer, Limits};
 use crate::relay::frame::{Codec, Frame};
 use crate::relay::stream::{Attachment, Stream};
+use crate::relay::viewers::{Viewing, Way};
 
 /// What stands between pictures. No JPEG has it: 0xff is followed by a marker there.
 const BOUNDARY: &str = "camrelay-picture";
@@ -79,6 +80,7 @@ pub async fn mjpeg(
         .ok_or_else(|| Refusal::no_camera(&name))?;
     let stream = jpegs(&feed)?;
     let pictures = Pictures {
+        _viewing: feed.viewers().watch(Way::Http),
         newest: Newest::of(&stream),
         pace,
         site,
@@ -89,6 +91,7 @@ pub async fn mjpeg(
 }
 
 struct Pictures {
+    _viewing: Viewing,
     newest: Newest,
     pace: Pace,
     site: Arc<Site>,

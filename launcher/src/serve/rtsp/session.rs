@@ -19,6 +19,7 @@ use super::response::Response;
 use super::sdp;
 use super::track::{Setup, Track};
 use super::transport::{self, Transport};
+use crate::relay::viewers::{Viewing, Way};
 use crate::users::{Denied, Login, Right};
 
 /// How long a viewer may be silent, in seconds, unless it takes what it is sent.
@@ -49,6 +50,7 @@ pub struct Session {
     id: String,
     timeout: u64,
     mount: Arc<Mount>,
+    _viewing: Viewing,
     /// Changes when the camera no longer sends what was set up.
     pub changed: watch::Receiver<()>,
     /// By their places in the description.
@@ -310,6 +312,7 @@ impl Connection {
             self.session = Some(Session {
                 id: data_encoding::HEXLOWER.encode(&id),
                 changed: mount.joined(&layout),
+                _viewing: mount.feed().viewers().watch(Way::Rtsp),
                 mount,
                 tracks: Vec::new(),
                 playing: false,

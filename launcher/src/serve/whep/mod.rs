@@ -28,6 +28,7 @@ use crate::relay::address;
 use crate::relay::feed::Feed;
 use crate::relay::frame::Codec;
 use crate::relay::stream::Stream;
+use crate::relay::viewers::{Viewing, Way};
 
 /// Viewers at a time, of all cameras.
 pub const MAX_VIEWERS: usize = 64;
@@ -160,6 +161,7 @@ impl Whep {
         let place = Place {
             table: self.table.clone(),
             id: id.clone(),
+            _viewing: feed.viewers().watch(Way::WebRtc),
         };
         let viewer = Viewer::new(rtc, stream, self.socket.clone(), datagrams);
         let task = tokio::spawn(async move {
@@ -267,6 +269,7 @@ impl Table {
 struct Place {
     table: Arc<Table>,
     id: String,
+    _viewing: Viewing,
 }
 
 impl Drop for Place {

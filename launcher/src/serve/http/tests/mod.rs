@@ -1,8 +1,10 @@
 //! The server over real connections on loopback.
 
 mod access;
+mod api;
 mod client;
 mod pictures;
+mod wall;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,7 +36,7 @@ impl Relay {
             hosts: vec!["cams.example.org".into()],
         };
         let users = Arc::new(Users::new(None, users).expect("good users"));
-        let server = Server::start(&http, feeds.clone(), users).expect("it starts");
+        let server = Server::start(&http, feeds.clone(), users, None).expect("it starts");
         Self { server, feeds }
     }
 

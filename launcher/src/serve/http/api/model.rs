@@ -1,0 +1,235 @@
+//! What the API says of a camera.
+
+use std::time::{Duration, SystemTime};
+
+use gst::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::relay::feed::Feed;
+use crate::relay::feeds::Refused;
+use crate::relay::state;
+use crate::relay::stream;
+use crate::relay::viewers::Way;
+
+/// One camera.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Camera {
+    /// Its name.
+    pub name: String,
+    /// How it is doing.
+    pub state: State,
+    /// How old its newest picture is, in milliseconds; `None`: it has sent none.
+    pub age_ms: Option<u64>,
+    /// What it sends, by number.
+    pub streams: Vec<Stream>,
+    /// The way from the camera to the relay; `None` while it is not here.
+    pub hop: Option<Hop>,
+    /// Who watches it.
+    pub viewers: Viewers,
+    /// Where it is watched.
+    pub urls: Urls,
+}
+
+/// How a camera is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// `waiting`, `live`, `stale`, `gone` or `refused`.
+    pub name: String,
+    /// Since when, RFC 3339; `None` while it is live.
+    pub since: Option<String>,
+    /// Why it is refused.
+    pub why: Option<String>,
+}
+
+/// One stream of a camera.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stream {
+    /// Its number: video is 0, audio mostly 1.
+    pub number: u16,
+    /// `JPEG`, `H.264`, `H.265`, `Opus` or a media type; `None`: not known yet.
+    pub codec: Option<String>,
+    /// Pixels in a line.
+    pub width: Option<u32>,
+    /// Lines.
+    pub height: Option<u32>,
+    /// Frames a second, over the last two.
+    pub fps: f64,
+    /// Bits a second, over the last two seconds.
+    pub bitrate: f64,
+    /// Frames since the relay started.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Frames dropped for viewers that did not keep up, each viewer's counted.
+    pub dropped: u64,
+    /// Frames passed over because they were malformed.
+    pub malformed: u64,
+}
+
+/// The way from the camera to the relay, as the relay sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hop {
+    /// Frames that came whole and in time.
+    pub delivered: u64,
+    /// Frames that never did.
+    pub lost: u64,
+    /// Frames that were whole only after their deadline.
+    pub late: u64,
+    /// Fragments that had been lost and were repaired.
+    pub repaired: u64,
+    /// Datagrams that the network loses, from 0 to 1.
+    pub loss: f64,
+    /// There and back, in milliseconds.
+    pub rtt_ms: f64,
+    /// From the capture of the newest frame to its arrival, in milliseconds.
+    pub delay_ms: Option<f64>,
+    /// Bytes received.
+    pub bytes: u64,
+}
+
+/// How many watch, by which way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Viewers {
+    /// Players.
+    pub rtsp: usize,
+    /// Streams of JPEGs, the page's included.
+    pub http: usize,
+    /// The page's large picture.
+    pub webrtc: usize,
+}
+
+/// Where a camera is watched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Urls {
+    /// The newest picture.
+    pub snapshot: String,
+    /// All pictures.
+    pub mjpeg: String,
+    /// For players; `None` where the relay has no `[rtsp]`.
+    pub rtsp: Option<String>,
+}
+
+impl Camera {
+    /// As things are now.
+    pub fn of(feed: &Feed, urls: Urls) -> Self {
+        let streams = feed.streams();
+        let picture = streams.iter().map(|(_, stream)| stream).find(|stream| {
+            let codec = stream.codec();
+            codec.is_some_and(|(codec, _)| !codec.is_audio())
+        });
+        let count = |way| feed.viewers().count(way);
+        Self {
+            name: feed.name().to_owned(),
+            state: State::of(&feed.state()),
+            age_ms: picture
+                .and_then(|stream| stream.age())
+                .map(|age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX)),
+            hop: picture.and_then(|stream| Hop::of(stream)),
+            streams: streams
+                .iter()
+                .map(|(number, stream)| Stream::of(*number, stream))
+                .collect(),
+            viewers: Viewers {
+                rtsp: count(Way::Rtsp),
+                http: count(Way::Http),
+                webrtc: count(Way::WebRtc),
+            },
+            urls,
+        }
+    }
+
+    /// A name that is no camera's, and was refused.
+    pub fn refused(refused: Refused, urls: Urls) -> Self {
+        Self {
+            name: refused.name,
+            state: State::of(&state::State::Refused {
+                since: refused.since,
+                why: refused.why,
+            }),
+            age_ms: None,
+            streams: Vec::new(),
+            hop: None,
+            viewers: Viewers {
+                rtsp: 0,
+                http: 0,
+                webrtc: 0,
+            },
+            urls,
+        }
+    }
+}
+
+impl State {
+    fn of(state: &state::State) -> Self {
+        Self {
+            name: state.name().to_owned(),
+            since: state.since().map(time),
+            why: match state {
+                state::State::Refused { why, .. } => Some(why.clone()),
+                _ => None,
+            },
+        }
+    }
+}
+
+impl Stream {
+    fn of(number: u16, stream: &stream::Stream) -> Self {
+        let (counts, rate) = (stream.counts(), stream.rate());
+        let size = stream.newest().and_then(|frame| frame.size());
+        Self {
+            number,
+            codec: stream.codec().map(|(codec, _)| codec.to_string()),
+            width: size.map(|(width, _)| width),
+            height: size.map(|(_, height)| height),
+            fps: rounded(rate.fps),
+            bitrate: rate.bits.round(),
+            frames: counts.frames,
+            bytes: counts.bytes,
+            dropped: counts.dropped,
+            malformed: counts.malformed,
+        }
+    }
+}
+
+impl Hop {
+    fn of(stream: &stream::Stream) -> Option<Self> {
+        let stats = stream.hop()?;
+        let count = |name: &str| stats.get::<u64>(name).unwrap_or_default();
+        let figure = |name: &str| stats.get::<f64>(name).unwrap_or_default();
+        Some(Self {
+            delivered: count("frames-delivered"),
+            lost: count("frames-lost"),
+            late: count("frames-late"),
+            repaired: count("recovered-by-parity") + count("recovered-by-resend"),
+            loss: figure("loss-fraction"),
+            rtt_ms: rounded(figure("rtt-ms")),
+            delay_ms: stream
+                .delay()
+                .map(|delay| rounded(delay.as_secs_f64() * 1e3)),
+            bytes: count("bytes-received"),
+        })
+    }
+}
+
+impl stream::Stream {
+    /// How long ago the newest picture of the camera was captured.
+    fn age(&self) -> Option<Duration> {
+        let (arrived, _) = self.last_arrival()?;
+        Some(arrived.elapsed() + self.delay().unwrap_or_default())
+    }
+
+    /// How long the newest picture of the camera was on its way.
+    fn delay(&self) -> Option<Duration> {
+        let frame = self.newest().filter(|frame| !frame.placeholder)?;
+        let now = gst::SystemClock::obtain().time();
+        Some(frame.age(now).saturating_sub(frame.arrived.elapsed()))
+    }
+}
+
+fn rounded(figure: f64) -> f64 {
+    (figure * 100.0).round() / 100.0
+}
+
+fn time(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}

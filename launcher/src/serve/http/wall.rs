@@ -1,0 +1,313 @@
+//! `/api/v1/wall`: many cameras over one WebSocket (RFC 6455); docs/http.md has its messages.
+//!
+//! Of each camera one picture is on its way until the client has seen it, and the next
+//! is the newest there is then: a slow link gets fewer pictures, and none late.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, UNIX_EPOCH};
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
+use axum::extract::{Extension, State};
+use axum::response::Response;
+use bytes::Bytes;
+use gst::prelude::*;
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, MissedTickBehavior, Sleep};
+
+use super::Site;
+use super::api::{self, model::Camera};
+use super::guard::Asked;
+use super::picture::jpegs;
+use super::stream::Newest;
+use crate::relay::frame::{Codec, Frame};
+use crate::relay::viewers::{Viewing, Way};
+use crate::users::{Right, Visitor};
+
+/// The version of the header before a picture.
+const VERSION: u8 = 1;
+/// Its bytes.
+const HEADER: usize = 24;
+/// In its flags: the relay made the picture, as the camera sends none any more.
+const PLACEHOLDER: u8 = 1;
+/// Cameras that one client is shown.
+pub const MAX_SHOWN: usize = 64;
+/// The largest message of a client, in bytes.
+const MAX_MESSAGE: usize = 64 << 10;
+/// How often is looked whether a state changed or a camera came.
+const LOOK: Duration = Duration::from_millis(250);
+/// So many looks, and the status is told even when no state changed.
+const LOOKS: u32 = 4;
+
+/// What a client says.
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Wish {
+    /// These cameras and no others.
+    Show(Vec<Show>),
+    /// The picture of the camera with this number was seen.
+    Seen(u16),
+}
+
+#[derive(Deserialize)]
+struct Show {
+    camera: String,
+    /// Pictures a second, at most.
+    fps: Option<f64>,
+}
+
+/// What a client is told.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum News {
+    /// The number of each camera that is shown, as pictures have it.
+    Shown(BTreeMap<String, u16>),
+    /// The cameras as they are now.
+    Cameras(Vec<Camera>),
+}
+
+/// Why a connection ends.
+struct End {
+    code: u16,
+    why: &'static str,
+}
+
+/// The pictures that a client is shown.
+struct Wall {
+    site: Arc<Site>,
+    visitor: Visitor,
+    shown: BTreeMap<u16, Shown>,
+    /// The camera whose turn it is.
+    turn: u16,
+    /// The number of the next camera.
+    next: u16,
+}
+
+struct Shown {
+    camera: String,
+    interval: Duration,
+    /// There is one on its way.
+    unseen: bool,
+    /// Ready when the next may go.
+    due: Pin<Box<Sleep>>,
+    source: Option<(Newest, Viewing)>,
+}
+
+/// Answers by becoming a WebSocket.
+pub async fn wall(
+    State(site): State<Arc<Site>>,
+    Extension(visitor): Extension<Visitor>,
+    Extension(asked): Extension<Asked>,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let upgrade = upgrade
+        .max_message_size(MAX_MESSAGE)
+        .max_frame_size(MAX_MESSAGE)
+        .write_buffer_size(0);
+    upgrade.on_upgrade(async move |mut socket| {
+        let end = show(&mut socket, site, visitor, &asked).await;
+        // Who went away does not hear it.
+        if let Ok(End { code, why }) = end {
+            let reason = why.into();
+            let _ = socket
+                .send(Message::Close(Some(CloseFrame { code, reason })))
+                .await;
+        }
+    })
+}
+
+/// Shows pictures until the end, or until there is nobody any more.
+async fn show(
+    socket: &mut WebSocket,
+    site: Arc<Site>,
+    visitor: Visitor,
+    asked: &Asked,
+) -> Result<End, axum::Error> {
+    let mut wall = Wall {
+        site: site.clone(),
+        visitor,
+        shown: BTreeMap::new(),
+        turn: 0,
+        next: 0,
+    };
+    let mut looks = tokio::time::interval(LOOK);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut look, mut told) = (0, Vec::new());
+    loop {
+        tokio::select! {
+            message = socket.recv() => match message.transpose()? {
+                None | Some(Message::Close(_)) => {
+                    return Ok(End { code: close_code::NORMAL, why: "" });
+                }
+                Some(Message::Text(text)) => match serde_json::from_str(&text) {
+                    Ok(Wish::Show(wishes)) if wishes.len() <= MAX_SHOWN => {
+                        let numbers = wall.show(wishes);
+                        socket.send(text_of(&News::Shown(numbers))).await?;
+                    }
+                    Ok(Wish::Show(_)) => {
+                        return Ok(End { code: close_code::POLICY, why: "64 cameras are the most" });
+                    }
+                    Ok(Wish::Seen(number)) => wall.seen(number),
+                    Err(_) => {
+                        return Ok(End { code: close_code::INVALID, why: "no such message; see docs/http.md" });
+                    }
+                },
+                Some(_) => {}
+            },
+            (number, frame) = poll_fn(|context| wall.poll_picture(context)) => {
+                if let Some(picture) = picture(number, &frame) {
+                    socket.send(Message::Binary(picture)).await?;
+                }
+            }
+            _ = looks.tick() => {
+                wall.find();
+                let states: Vec<_> = api::feeds(&site, &wall.visitor).map(|feed| feed.state()).collect();
+                if look == 0 || states != told {
+                    let cameras = api::visible(&site, &wall.visitor, asked);
+                    socket.send(text_of(&News::Cameras(cameras))).await?;
+                    told = states;
+                }
+                look = (look + 1) % LOOKS;
+            }
+            () = site.closed() => return Ok(End { code: close_code::AWAY, why: "the relay stops" }),
+        }
+    }
+}
+
+fn text_of(news: &News) -> Message {
+    // Nothing in it can fail to be written as JSON.
+    Message::Text(serde_json::to_string(news).unwrap_or_default().into())
+}
+
+/// A picture as it is sent: numbers are big-endian.
+fn picture(number: u16, frame: &Frame) -> Option<Bytes> {
+    let map = frame.buffer.map_readable().ok()?;
+    let wall = frame.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let age = frame.age(gst::SystemClock::obtain().time()).as_millis();
+    let mut bytes = Vec::with_capacity(HEADER + map.len());
+    bytes.push(VERSION);
+    bytes.extend(number.to_be_bytes());
+    bytes.push(if frame.placeholder { PLACEHOLDER } else { 0 });
+    bytes.extend(
+        u64::try_from(wall.as_millis())
+            .unwrap_or(u64::MAX)
+            .to_be_bytes(),
+    );
+    bytes.extend(u32::try_from(age).unwrap_or(u32::MAX).to_be_bytes());
+    bytes.extend(frame.sequence.to_be_bytes());
+    bytes.extend_from_slice(&map);
+    Some(bytes.into())
+}
+
+impl Wall {
+    /// Shows these cameras and no others. Those that were shown before keep their
+    /// numbers and what is on its way.
+    fn show(&mut self, wishes: Vec<Show>) -> BTreeMap<String, u16> {
+        let mut before: BTreeMap<_, _> = std::mem::take(&mut self.shown)
+            .into_iter()
+            .map(|(number, shown)| (shown.camera.clone(), (number, shown)))
+            .collect();
+        for wish in wishes {
+            if !self.visitor.may(Right::View, &wish.camera) {
+                continue;
+            }
+            let fps = wish.fps.filter(|fps| fps.is_finite()).unwrap_or(60.0);
+            let interval = Duration::from_secs(1).div_f64(fps.clamp(0.1, 60.0));
+            let (number, mut shown) = before.remove(&wish.camera).unwrap_or_else(|| {
+                while before.values().any(|(number, _)| *number == self.next)
+                    || self.shown.contains_key(&self.next)
+                {
+                    self.next = self.next.wrapping_add(1);
+                }
+                let number = self.next;
+                self.next = self.next.wrapping_add(1);
+                (number, Shown::new(wish.camera))
+            });
+            shown.interval = interval;
+            self.shown.insert(number, shown);
+        }
+        self.find();
+        let numbers = self.shown.iter();
+        numbers
+            .map(|(number, shown)| (shown.camera.clone(), *number))
+            .collect()
+    }
+
+    fn seen(&mut self, number: u16) {
+        if let Some(shown) = self.shown.get_mut(&number) {
+            shown.unseen = false;
+        }
+    }
+
+    /// Attaches to cameras that came, and to streams that are JPEGs now.
+    fn find(&mut self) {
+        for shown in self
+            .shown
+            .values_mut()
+            .filter(|shown| shown.source.is_none())
+        {
+            if let Some(feed) = self.site.feeds.get(&shown.camera)
+                && let Ok(stream) = jpegs(&feed)
+            {
+                shown.source = Some((Newest::of(&stream), feed.viewers().watch(Way::Http)));
+            }
+        }
+    }
+
+    /// The next picture to send, and the number of its camera; each camera in its turn.
+    fn poll_picture(&mut self, context: &mut Context<'_>) -> Poll<(u16, Arc<Frame>)> {
+        let after = self.shown.range(self.turn..).map(|(number, _)| *number);
+        let before = self.shown.range(..self.turn).map(|(number, _)| *number);
+        for number in after.chain(before).collect::<Vec<_>>() {
+            let Some(shown) = self.shown.get_mut(&number) else {
+                continue;
+            };
+            if let Poll::Ready(frame) = shown.poll(context) {
+                self.turn = number.wrapping_add(1);
+                return Poll::Ready((number, frame));
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Shown {
+    fn new(camera: String) -> Self {
+        Self {
+            camera,
+            interval: Duration::ZERO,
+            unseen: false,
+            due: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            source: None,
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Arc<Frame>> {
+        if self.unseen {
+            return Poll::Pending;
+        }
+        let Some((newest, _)) = &self.source else {
+            return Poll::Pending;
+        };
+        std::task::ready!(self.due.as_mut().poll(context));
+        let frame = std::task::ready!(newest.poll(context));
+        if frame.codec != Codec::Jpeg {
+            self.source = None;
+            return Poll::Pending;
+        }
+        self.unseen = true;
+        // A frame that comes a little early is not left out for it.
+        let now = Instant::now();
+        let next = self.due.deadline() + self.interval;
+        let next = if next + self.interval < now {
+            now + self.interval
+        } else {
+            next
+        };
+        self.due.as_mut().reset(next);
+        Poll::Ready(frame)
+    }
+}
