@@ -171,7 +171,7 @@ fn explained(file: &str) -> BTreeSet<String> {
 
 #[test]
 fn every_key_is_explained_in_a_pipeline() {
-    let relay = &keys("[relay]") | &keys("[relay]\n[rtsp]");
+    let relay = &(&keys("[relay]") | &keys("[relay]\n[rtsp]")) | &keys("[relay]\n[http]");
     assert_eq!(explained("relay.toml"), &relay | &keys("[relay]\n[[user]]"));
     assert_eq!(explained("camera.toml"), keys("[[camera]]"));
 }

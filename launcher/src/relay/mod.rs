@@ -108,7 +108,7 @@ pub fn run_and_tell(
         tracing::info!("listening for viewers on {}", rtsp::url(address, "NAME"));
     }
     if let Some(address) = addresses.http {
-        tracing::info!("the page is at {}", http::url(address));
+        tracing::info!("listening for browsers on {}", http::url(address));
         if !deployment.users.is_empty() && !address.ip().is_loopback() {
             tracing::warn!(
                 "passwords come to {address} as they are typed: where others can listen on the \

@@ -1,0 +1,87 @@
+//! `launcher relay` asked over HTTP, by a client and by `launcher status`.
+
+mod support;
+
+use std::fs;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use support::Launcher;
+
+/// What a step may take; only ever reached when a test fails.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+fn status(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_launcher"))
+        .arg("status")
+        .args(arguments)
+        .output()
+        .expect("it runs")
+}
+
+#[track_caller]
+fn fails(arguments: &[&str], why: &str) {
+    let output = status(arguments);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains(why), "{said}");
+}
+
+#[test]
+fn shows_a_camera_and_how_it_is_doing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("f.toml");
+    let text = "[relay]\nlisten = \"127.0.0.1:0\"\n[rtsp]\nlisten = \"127.0.0.1:0\"\n\
+        [http]\nlisten = \"127.0.0.1:0\"\n[[camera]]\nname = \"door\"\n\
+        source = \"videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=30/1\"\n\
+        encode = \"jpegenc\"\n";
+    fs::write(&config, text).expect("a file");
+    let mut relay = Launcher::start("relay", &config);
+    let line = relay.said("listening for browsers on ");
+    let url = line.split_whitespace().last().expect("an address");
+
+    let begin = Instant::now();
+    let table = loop {
+        let output = status(&["--url", url]);
+        let table = String::from_utf8_lossy(&output.stdout).into_owned();
+        if table.contains("live") && table.contains("JPEG 320x240") {
+            break table;
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(begin.elapsed() < DEADLINE, "{table}{said}");
+    };
+    assert!(table.starts_with("CAMERA"), "{table}");
+    let json = status(&["--json", "--url", url]).stdout;
+    let cameras: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+    assert_eq!(cameras[0]["name"], "door");
+    assert!(
+        cameras[0]["hop"]["delivered"].as_u64() > Some(0),
+        "{cameras}"
+    );
+    assert!(cameras[0]["hop"]["delay_ms"].is_number(), "{cameras}");
+    let rtsp = cameras[0]["urls"]["rtsp"].as_str().expect("an address");
+    assert!(rtsp.starts_with("rtsp://127.0.0.1:"), "{rtsp}");
+
+    let snapshot = cameras[0]["urls"]["snapshot"].as_str().expect("an address");
+    let mut answer = ureq::get(snapshot).call().expect("a picture");
+    let picture = answer.body_mut().read_to_vec().expect("a picture");
+    assert!(picture.starts_with(&[0xff, 0xd8]));
+    relay.stop();
+    fails(&["--url", url], "no relay answers at http://127.0.0.1:");
+}
+
+#[test]
+fn says_what_is_in_the_way_of_a_status() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("f.toml");
+    fs::write(&config, "[relay]\n").expect("a file");
+    let config = config.to_str().expect("text");
+    fails(
+        &["--config", config],
+        "has no [http], so its relay cannot be asked",
+    );
+    fails(
+        &["--url", "rtsp://there"],
+        "expected an address such as http://",
+    );
+}
