@@ -87,6 +87,9 @@ pub fn run_and_tell(
     }
     let feeds = Arc::new(Feeds::new(listeners));
     let port = Port::listen(gate.settings(relay.listen))?;
+    if let Some(advice) = port.advice() {
+        tracing::warn!("{advice}");
+    }
     let _keeper = Keeper::start(feeds.clone())?;
     let _ingest = Ingest::start(&port, relay.latency, feeds.clone())?;
     let http = deployment
