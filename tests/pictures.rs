@@ -1,6 +1,8 @@
 //! Every kind of JPEG through a running relay, and what viewers see of a camera that
 //! falls silent or that a worker encodes.
 
+#[path = "../launcher/src/relay/mutation.rs"]
+mod mutation;
 mod support;
 
 use std::fs;
@@ -59,23 +61,30 @@ impl Relay {
 
     /// A camera that sends one picture ten times a second.
     fn shows(&self, name: &str, picture: &Path) -> Still {
+        let bytes = fs::read(picture).expect("a file");
+        self.sends(name, 10, move || bytes.clone())
+    }
+
+    /// A camera that sends so many pictures a second.
+    fn sends(&self, name: &str, fps: u32, next: impl FnMut() -> Vec<u8> + Send + 'static) -> Still {
         gst::init().expect("GStreamer starts");
         gstcamrelay::plugin_register_static().expect("the elements load");
         // The pictures of a live source, each with its bytes exchanged for these.
         let text = format!(
-            "videotestsrc is-live=true ! video/x-raw,width=16,height=16,framerate=10/1 \
-             ! capssetter join=false replace=true caps=image/jpeg,framerate=10/1 ! identity name=exchange \
+            "videotestsrc is-live=true ! video/x-raw,width=16,height=16,framerate={fps}/1 \
+             ! capssetter join=false replace=true caps=image/jpeg,framerate={fps}/1 ! identity name=exchange \
              ! camrelaysink host=127.0.0.1 port={} camera={name}",
             self.cameras
         );
         let pipeline = gst::parse::launch(&text).expect("good text");
         let bin = pipeline.clone().downcast::<gst::Bin>().expect("a bin");
         let exchange = bin.by_name("exchange").expect("it is there");
-        let bytes = fs::read(picture).expect("a file");
+        let next = std::sync::Mutex::new(next);
         let pad = exchange.static_pad("src").expect("a pad");
         pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
             if let Some(old) = info.buffer() {
-                let mut buffer = gst::Buffer::from_slice(bytes.clone());
+                let bytes = next.lock().expect("nobody panicked")();
+                let mut buffer = gst::Buffer::from_slice(bytes);
                 buffer.make_mut().set_pts(old.pts());
                 info.data = Some(gst::PadProbeData::Buffer(buffer));
             }
@@ -390,5 +399,44 @@ fn a_worker_that_dies_is_replaced_and_one_that_nobody_needs_ends() {
         assert!(begin.elapsed().as_secs() < 60, "it goes on");
         std::thread::park_timeout(std::time::Duration::from_millis(20));
     }
+    relay.launcher.stop();
+}
+
+#[test]
+fn damaged_pictures_harm_neither_the_relay_nor_a_good_camera() {
+    let mut relay = Relay::start();
+    let good = relay.camera("good", "jpegenc");
+    relay.launcher.said("camera good: watch at ");
+    let mut viewer = Viewer::watch(&relay.url("good"));
+    viewer.sees("the white picture", |bright| bright > 200);
+
+    let mut mutation = mutation::Mutation::new();
+    let originals = ["I420", "Y444", "GRAY8"].map(by_gstreamer);
+    let (finished, finish) = std::sync::mpsc::channel();
+    let mut count = 0;
+    let bad = relay.sends("bad", 500, move || {
+        let mut bytes = originals[count % originals.len()].clone();
+        count += 1;
+        if count == 2500 {
+            let _ = finished.send(());
+        }
+        if !count.is_multiple_of(20) {
+            mutation.apply(&mut bytes);
+        }
+        bytes
+    });
+    relay.launcher.said("camera bad: ");
+    // It sees whatever it makes of that.
+    let watching = Viewer::watch(&relay.url("bad"));
+    finish
+        .recv_timeout(std::time::Duration::from_secs(60))
+        .expect("all are sent");
+    for _ in 0..30 {
+        viewer.sees("the good camera", |bright| bright > 200);
+    }
+    drop(bad);
+    drop(watching);
+    drop(viewer);
+    good.stop();
     relay.launcher.stop();
 }

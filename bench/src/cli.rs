@@ -48,6 +48,8 @@ pub(crate) enum Measure {
     /// A relay under a flood of handshakes from many addresses, beside a running camera: frames,
     /// answers, memory.
     Flood(FloodOptions),
+    /// A relay with cameras that send damaged pictures, and a good one beside them.
+    Mutate(MutateOptions),
     /// The sending process of a hop.
     #[command(hide = true)]
     Send {
@@ -246,6 +248,25 @@ pub(crate) struct ServeOptions {
     /// nothing.
     #[arg(long)]
     pub(crate) slow: bool,
+
+    #[command(flatten)]
+    pub(crate) launcher: LauncherOption,
+}
+
+/// How much to damage.
+#[derive(Args)]
+pub(crate) struct MutateOptions {
+    /// JPEGs.
+    #[arg(long, default_value_t = 1_000_000)]
+    pub(crate) jpegs: u64,
+
+    /// Access units of H.264.
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) units: u64,
+
+    /// Frames a second of each of the two cameras that send them, at most.
+    #[arg(long, default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub(crate) fps: u32,
 
     #[command(flatten)]
     pub(crate) launcher: LauncherOption,

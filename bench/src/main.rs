@@ -13,6 +13,9 @@ mod frame;
 mod hop;
 mod live;
 mod many;
+mod mutate;
+#[path = "../../launcher/src/relay/mutation.rs"]
+mod mutation;
 mod outage;
 mod pair;
 mod process;
@@ -34,6 +37,7 @@ fn main() -> ExitCode {
         Measure::Delay(options) => delay::run(&options),
         Measure::Cpu(options) => cpu::run(&options),
         Measure::Many(options) => many::run(&options),
+        Measure::Mutate(options) => mutate::run(&options),
         Measure::Rate(options) => rate::run(&options),
         Measure::Outage(options) => outage::run(&options),
         Measure::Serve(options) => serve::run(&options),

@@ -97,14 +97,16 @@ impl Sending {
     }
 }
 
-struct Camera {
+/// A camera that sends what it is given.
+pub(crate) struct Camera {
     pipeline: gst::Pipeline,
     source: AppSrc,
     sink: gst::Element,
 }
 
 impl Camera {
-    fn start(name: &str, caps: &str, port: u16) -> anyhow::Result<Self> {
+    /// Sends to 127.0.0.1:`port`.
+    pub(crate) fn start(name: &str, caps: &str, port: u16) -> anyhow::Result<Self> {
         let source = AppSrc::builder()
             .caps(&caps.parse()?)
             .format(gst::Format::Time)
@@ -125,7 +127,8 @@ impl Camera {
         })
     }
 
-    fn send(&self, picture: &gst::Buffer) -> anyhow::Result<()> {
+    /// Sends that now.
+    pub(crate) fn send(&self, picture: &gst::Buffer) -> anyhow::Result<()> {
         // The same memory in another buffer: nothing is copied.
         let mut picture = picture.copy();
         let pts = self.source.current_running_time();
@@ -136,7 +139,8 @@ impl Camera {
         Ok(())
     }
 
-    fn dropped(&self) -> u64 {
+    /// Frames that its sink dropped so far.
+    pub(crate) fn dropped(&self) -> u64 {
         let stats: gst::Structure = self.sink.property("stats");
         stats.get("frames-dropped").unwrap_or(0)
     }

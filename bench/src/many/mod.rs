@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use cameras::{pictures, send_many};
+pub(crate) use cameras::{Camera, pictures, send_many};
 pub(crate) use relay::{Relay, Sample};
 pub(crate) use viewers::watch_many;
 

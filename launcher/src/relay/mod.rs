@@ -18,6 +18,7 @@ mod keeper;
 #[cfg(test)]
 mod mutation;
 mod placeholder;
+mod served;
 #[allow(dead_code, reason = "for the ways out that show states")]
 pub mod state;
 #[allow(dead_code, reason = "for the ways out that show states")]

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::relay::frame::{Codec, Frame};
 use crate::relay::jpeg::Misfit;
@@ -19,6 +20,8 @@ use crate::relay::jpeg::Misfit;
 const MAX_BODY: usize = 1388;
 /// Frames whose packets are kept for the viewers that have yet to send them.
 const KEPT: usize = 2;
+/// What RTP cannot carry is told of once in this time.
+const TELLING: Duration = Duration::from_secs(10);
 
 /// How RTP carries a codec.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +151,8 @@ pub struct Cutter {
     kept: Mutex<VecDeque<Kept>>,
     /// Whether the frame before was one that RTP cannot carry.
     misfit: AtomicBool,
+    /// When the log was told of that last.
+    told: Mutex<Option<Instant>>,
 }
 
 impl Cutter {
@@ -157,6 +162,7 @@ impl Cutter {
             camera: camera.into(),
             kept: Mutex::default(),
             misfit: AtomicBool::new(false),
+            told: Mutex::default(),
         }
     }
 
@@ -175,9 +181,23 @@ impl Cutter {
         packets
     }
 
+    /// Whether nothing was told for a while: a camera may change with every frame.
+    fn may_tell(&self) -> bool {
+        let now = Instant::now();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = told.is_none_or(|told| now - told > TELLING);
+        if may {
+            *told = Some(now);
+        }
+        may
+    }
+
     fn tell(&self, frame: &Frame, fits: bool) {
         let camera = &self.camera;
         let before = self.misfit.swap(!fits, Ordering::Relaxed);
+        if before != fits || !self.may_tell() {
+            return;
+        }
         match frame.jpeg.and_then(|picture| picture.misfit) {
             Some(misfit) if !fits && !before => tracing::warn!(
                 "camera {camera}: RTSP viewers see no more pictures: RTP cannot carry its JPEG ({misfit}); {}",
