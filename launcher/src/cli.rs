@@ -258,7 +258,7 @@ pub enum KeysCommand {
         #[arg(long, value_name = "NAME[,NAME…]", value_delimiter = ',')]
         names: Vec<String>,
     },
-    /// Print the hash of a password, for a [[user]] of the deployment
+    /// Print the hash of a password, for a `[[user]]` of the deployment
     #[command(after_help = KEYS_PASSWORD_EXAMPLES)]
     Password,
     /// Take a camera out of the list
