@@ -130,8 +130,17 @@ fn or_any(mut address: SocketAddr, is_free: bool) -> SocketAddr {
 
 /// What to open, for a person.
 fn invitation(names: &[&str], addresses: &Addresses, network: Option<IpAddr>) -> String {
-    let mut text = "\nWatch in VLC, ffplay or any RTSP player:\n".to_owned();
     let hosts = [Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), network];
+    let port = addresses.http.map_or(HTTP_PORT, |address| address.port());
+    let pages = hosts
+        .iter()
+        .flatten()
+        .map(|host| format!("http://{}/", SocketAddr::new(*host, port)));
+    let pages: Vec<_> = pages.collect();
+    let mut text = format!(
+        "\nWatch in a browser:\n  {}\nor in VLC, ffplay or any RTSP player:\n",
+        pages.join("   ")
+    );
     let url = |host: IpAddr, name: &str| {
         let port = addresses.rtsp.map_or(RTSP_PORT, |address| address.port());
         format!("rtsp://{}/{name}", SocketAddr::new(host, port))
@@ -173,10 +182,9 @@ mod tests {
         let text = invitation(&["test1", "webcam1"], &addresses, network);
         for name in ["test1", "webcam1"] {
             for host in ["127.0.0.1", "192.0.2.7"] {
-                assert!(
-                    text.contains(&format!("rtsp://{host}:8554/{name}")),
-                    "{text}"
-                );
+                let address = format!("rtsp://{host}:8554/{name}");
+                assert!(text.contains(&address), "{text}");
+                assert!(text.contains(&format!("http://{host}:8080/")), "{text}");
             }
         }
         let alone = invitation(&["test1"], &addresses, None);

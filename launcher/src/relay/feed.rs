@@ -161,7 +161,6 @@ impl Feed {
 
     /// The camera's pictures as H.264: its own, or for JPEG those that a worker encodes
     /// of it, which runs while that stream has consumers. `None`: neither can be had.
-    #[allow(dead_code, reason = "for WebRTC, which has no JPEG")]
     pub fn h264(&self) -> Option<Arc<Stream>> {
         let streams = self.streams();
         let own = streams.iter().find(|(_, stream)| {

@@ -2,5 +2,4 @@
 
 pub mod http;
 pub mod rtsp;
-#[allow(dead_code, reason = "what asks for it comes next")]
 pub mod whep;

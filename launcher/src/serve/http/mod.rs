@@ -10,12 +10,14 @@ mod guard;
 mod listener;
 mod metrics;
 mod pace;
+mod page;
 mod picture;
 mod router;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod wall;
+mod whep;
 mod wire;
 
 use std::net::SocketAddr;
@@ -29,6 +31,7 @@ use tokio::sync::watch;
 
 use crate::config::Http;
 use crate::relay::feeds::Feeds;
+use crate::serve::whep::Whep;
 use crate::users::Users;
 
 /// Threads that answer requests; none of them waits for anything.
@@ -54,6 +57,8 @@ pub struct Site {
     pub rtsp: Option<SocketAddr>,
     /// Names under which the relay may be asked for, in lower case.
     pub hosts: Vec<String>,
+    /// Who watches over WebRTC.
+    pub whep: Whep,
     closing: watch::Receiver<bool>,
 }
 
@@ -92,12 +97,18 @@ impl Server {
         let address = listener
             .local_addr()
             .with_context(|| no_listening(listen))?;
+        let whep = {
+            let _inside = runtime.enter();
+            Whep::start(address)?
+        };
+        tracing::debug!("WebRTC goes over UDP, from {}", whep.address());
         let (closing, closed) = watch::channel(false);
         let site = Arc::new(Site {
             feeds,
             users,
             rtsp,
             hosts: http.hosts.clone(),
+            whep,
             closing: closed,
         });
         let serving = runtime.spawn(listener::serve(listener, site));

@@ -12,7 +12,7 @@ use axum::{Router, middleware::Next};
 
 use super::Site;
 use super::answer::Refusal;
-use super::{api, guard, metrics, picture, stream, wall};
+use super::{api, guard, metrics, page, picture, stream, wall, whep};
 use crate::users::Right;
 
 /// Largest body of a request, in bytes.
@@ -78,6 +78,9 @@ pub fn routes() -> Vec<Route> {
     use Need::{Any, Camera, Nothing};
     use Right::View;
     vec![
+        Route::get("/", Any(View), page::index),
+        Route::get("/page/{file}", Any(View), page::asset),
+        Route::get("/embed/{name}", Camera(View), page::embed),
         Route::get("/healthz", Nothing, health),
         Route::get("/metrics", Any(View), metrics::metrics),
         Route::get("/api/v1/openapi.json", Any(View), api::openapi),
@@ -90,6 +93,18 @@ pub fn routes() -> Vec<Route> {
             picture::snapshot,
         ),
         Route::get("/cameras/{name}/stream.mjpeg", Camera(View), stream::mjpeg),
+        Route::new(
+            Method::POST,
+            "/cameras/{name}/whep",
+            Camera(View),
+            whep::offer,
+        ),
+        Route::new(
+            Method::DELETE,
+            "/cameras/{name}/whep/{id}",
+            Camera(View),
+            whep::end,
+        ),
     ]
 }
 

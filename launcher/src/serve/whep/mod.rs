@@ -1,5 +1,6 @@
 //! WebRTC for browsers, asked for by WHEP (draft-ietf-wish-whep): an offer comes in
-//! over HTTP and is answered; H.264 goes out as the camera sent it.
+//! over HTTP and is answered; H.264 goes out as the camera sent it, and JPEGs as the H.264
+//! that is encoded of them once for all viewers.
 //!
 //! One UDP port serves every viewer, and a small task each. This is str0m rather than
 //! GStreamer's `webrtcsink`, which wants to encode by itself, or its `webrtcbin`, which
@@ -184,13 +185,6 @@ impl Whep {
         task.inspect(AbortHandle::abort).is_some()
     }
 
-    /// How many watch that camera.
-    pub fn viewers(&self, camera: &str) -> usize {
-        let entries = self.table.lock();
-        let here = entries.iter().filter(|entry| *entry.camera == *camera);
-        here.count()
-    }
-
     /// Where a viewer from `remote` reaches us: where packets to it leave from, and this
     /// machine's address in its network, as browsers may not send from 127.0.0.1.
     fn candidates(&self, remote: IpAddr) -> impl Iterator<Item = Candidate> {
@@ -294,17 +288,16 @@ async fn receive(socket: Arc<Socket>, table: Arc<Table>) {
     }
 }
 
-/// The stream of a camera that browsers can be given.
+/// The stream of a camera that browsers can be given: its own H.264, or what is encoded
+/// of its JPEGs while somebody watches.
 fn playable(feed: &Feed) -> Result<Arc<Stream>, Refusal> {
-    let mut refusal = Refusal::NotYet;
-    for (_, stream) in feed.streams() {
-        match stream.codec() {
-            Some((Codec::H264, _)) => return Ok(stream),
-            Some((codec, _)) if !codec.is_audio() => refusal = Refusal::Codec(codec),
-            _ => {}
-        }
+    if let Some(stream) = feed.h264() {
+        return Ok(stream);
     }
-    Err(refusal)
+    let codecs = feed.streams().into_iter();
+    let mut codecs = codecs.filter_map(|(_, stream)| Some(stream.codec()?.0));
+    let other = codecs.find(|codec| !codec.is_audio());
+    Err(other.map_or(Refusal::NotYet, Refusal::Codec))
 }
 
 /// The address that packets to `remote` leave from.

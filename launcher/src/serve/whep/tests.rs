@@ -180,27 +180,27 @@ fn viewers_watch_and_are_let_go() {
     let _entered = runtime.enter();
     let (mut browser, id) = Browser::watching(&whep, &camera);
     browser.until(|browser| browser.frames >= 30);
-    assert_eq!(whep.viewers("door"), 1);
+    assert_eq!(camera.feed.viewers().count(Way::WebRtc), 1);
     assert_eq!(camera.stream().consumers(), 1);
 
     // One that comes later sees a key frame at once, long before the next is due.
     let (mut late, _) = Browser::watching(&whep, &camera);
     late.until(|browser| browser.frames >= 2 && browser.keys >= 1);
-    assert_eq!(whep.viewers("door"), 2);
+    assert_eq!(camera.feed.viewers().count(Way::WebRtc), 2);
 
     assert!(!whep.end("window", &id), "the session is another camera's");
     assert!(whep.end("door", &id));
-    wait_for(|| whep.viewers("door") == 1);
+    wait_for(|| camera.feed.viewers().count(Way::WebRtc) == 1);
     assert!(!whep.end("door", &id), "it is gone");
 
     // One that vanishes without a word is let go, too.
     drop(late);
-    wait_for(|| whep.viewers("door") == 0 && camera.stream().consumers() == 0);
+    wait_for(|| camera.feed.viewers().count(Way::WebRtc) == 0 && camera.stream().consumers() == 0);
 }
 
 #[test]
 fn a_camera_of_another_codec_and_offers_of_no_use_are_refused() {
-    let camera = Camera::sending("jpeg", "jpegenc");
+    let camera = Camera::sending("raw", "identity");
     let (runtime, whep) = start();
     let _entered = runtime.enter();
     let (_, video, _) = Browser::offering(MediaKind::Video);
@@ -208,7 +208,7 @@ fn a_camera_of_another_codec_and_offers_of_no_use_are_refused() {
     let refused = |feed: &Feed, offer: &str| whep.offer(feed, LOOPBACK, offer).map(|_| ());
     assert_eq!(
         refused(&camera.feed, &video),
-        Err(Refusal::Codec(Codec::Jpeg))
+        Err(Refusal::Codec(Codec::Other("video/x-raw".into())))
     );
     let nothing = Feeds::new(Listeners::default());
     let nothing = nothing.open("nothing").expect("there is room");
@@ -219,7 +219,7 @@ fn a_camera_of_another_codec_and_offers_of_no_use_are_refused() {
         let answer = refused(&camera.feed, offer);
         assert!(matches!(answer, Err(Refusal::Offer(_))), "{answer:?}");
     }
-    assert_eq!(whep.viewers("door"), 0);
+    assert_eq!(camera.feed.viewers().count(Way::WebRtc), 0);
 }
 
 #[test]
@@ -235,5 +235,5 @@ fn there_are_as_many_viewers_as_may_be() {
     let full = whep.offer(&camera.feed, LOOPBACK, &offer).map(|_| ());
     assert_eq!(full, Err(Refusal::Full));
     // None of them ever sends anything.
-    wait_for(|| whep.viewers("door") == 0);
+    wait_for(|| camera.feed.viewers().count(Way::WebRtc) == 0);
 }

@@ -1,0 +1,48 @@
+// One camera alone, for other sites to embed.
+
+import { duration } from "./text.js";
+import { LATE, Picture, reason, set, shownAge, shownState, stateName } from "./tile.js";
+import { Wall } from "./wall.js";
+
+const $ = id => document.getElementById(id);
+const FPS = 15;
+const ROUND = 200;
+
+const name = decodeURIComponent(location.pathname.split("/").pop());
+const picture = new Picture($("canvas"));
+const nothing = { name, state: { name: "waiting" } };
+let camera = nothing;
+
+document.title = name;
+$("canvas").setAttribute("aria-label", `Picture of ${name}`);
+
+const wall = new Wall({
+  onStatus(cameras) {
+    camera = cameras.find(one => one.name === name) ?? nothing;
+    choose();
+  },
+  onPicture: (_, shown) => picture.draw(shown),
+  onLink(up) {
+    if (up) choose();
+  },
+});
+
+function choose() {
+  wall.show(document.hidden ? [] : [{ camera: name, fps: FPS }]);
+}
+
+function refresh() {
+  const state = shownState(camera, picture);
+  const age = shownAge(camera, picture);
+  const late = age !== null && age > LATE;
+  $("tile").dataset.state = state;
+  $("tile").toggleAttribute("data-drawn", picture.placeholder);
+  set($("badge"), stateName(state));
+  $("badge").hidden = state === "live" && !late;
+  set($("why"), reason(camera, picture.shown));
+  set($("age"), late ? duration(age) : "");
+  $("age").toggleAttribute("data-late", late);
+}
+
+document.addEventListener("visibilitychange", choose);
+setInterval(refresh, ROUND);

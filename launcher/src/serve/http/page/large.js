@@ -1,0 +1,264 @@
+// One camera, large: over WebRTC where that works, else picture by picture.
+
+import { bitrate, duration, fileName, fps, percent } from "./text.js";
+import { LATE, MUCH, Picture, loss, reason, set, shownAge, shownState, stateName, video, viewers } from "./tile.js";
+import { Whep } from "./whep.js";
+
+const $ = id => document.getElementById(id);
+
+/** The dialog. `onStep(by)` asks for another camera, `onClose()` for the wall. */
+export class Large {
+  #dialog = $("large");
+  #video = $("video");
+  #canvas = $("large-canvas");
+  #picture = new Picture(this.#canvas);
+  #whep = null;
+  #playing = false;
+  #paused = false;
+  #addresses = "";
+  camera = null;
+
+  constructor({ onStep, onClose, onToast }) {
+    this.onToast = onToast;
+    $("close").onclick = onClose;
+    $("before").onclick = () => onStep(-1);
+    $("after").onclick = () => onStep(1);
+    $("pause").onclick = () => this.pause();
+    $("snapshot").onclick = () => this.snapshot();
+    $("full").onclick = () => this.fullScreen();
+    this.#dialog.addEventListener("cancel", event => {
+      event.preventDefault();
+      onClose();
+    });
+    $("stage").addEventListener("dblclick", () => this.fullScreen());
+  }
+
+  get name() {
+    return this.camera?.name ?? null;
+  }
+
+  /** Whether pictures have to come over the wall's connection. */
+  get wantsPictures() {
+    return this.camera !== null && !this.#playing && !this.#paused;
+  }
+
+  open(camera, bitmapSource) {
+    if (this.camera?.name === camera.name) return;
+    this.#stop();
+    this.camera = camera;
+    this.#addresses = "";
+    $("large-name").textContent = camera.name;
+    document.title = `${camera.name} – camrelay`;
+    this.#canvas.setAttribute("aria-label", `Picture of ${camera.name}`);
+    this.#video.setAttribute("aria-label", `Video of ${camera.name}`);
+    if (bitmapSource?.jpeg) {
+      const age = bitmapSource.age ?? 0;
+      this.#picture.draw({ jpeg: bitmapSource.jpeg, age, placeholder: bitmapSource.placeholder }).catch(() => {});
+    }
+    if (!this.#dialog.open) this.#dialog.showModal();
+    this.#start();
+    this.update(camera);
+  }
+
+  close() {
+    if (!this.camera) return;
+    this.#stop();
+    this.camera = null;
+    if (document.fullscreenElement) document.exitFullscreen();
+    this.#dialog.close();
+    document.title = "camrelay";
+  }
+
+  #start() {
+    const { name } = this.camera;
+    this.#whep = new Whep(
+      name,
+      this.#video,
+      () => {
+        this.#playing = true;
+        this.#video.hidden = false;
+        this.#canvas.hidden = true;
+        this.refresh();
+      },
+      why => {
+        this.#whep = null;
+        this.#showPictures();
+        console.info(`${name}: no WebRTC: ${why}`);
+      },
+    );
+  }
+
+  #showPictures() {
+    this.#playing = false;
+    this.#video.hidden = true;
+    this.#canvas.hidden = false;
+    this.refresh();
+  }
+
+  #stop() {
+    this.#whep?.close();
+    this.#whep = null;
+    this.#playing = false;
+    this.#video.hidden = true;
+    this.#canvas.hidden = false;
+    this.#picture.clear();
+    this.#setPaused(false);
+  }
+
+  /** A picture of this camera over the wall's connection. */
+  async draw(picture) {
+    if (!this.#paused && !this.#playing) await this.#picture.draw(picture);
+  }
+
+  /** Takes in what the relay says of the camera. */
+  update(camera) {
+    const before = this.camera.state.name;
+    this.camera = camera;
+    const came = camera.state.name === "live" && before !== "live";
+    if (came && !this.#whep && !this.#paused) this.#start();
+    const stream = video(camera);
+    const { hop } = camera;
+    const facts = [];
+    if (camera.age_ms !== undefined && camera.age_ms !== null) {
+      const late = camera.age_ms > LATE;
+      facts.push(["Age", camera.age_ms < 1000 ? `${Math.round(camera.age_ms)} ms` : duration(camera.age_ms), late]);
+    }
+    if (stream) {
+      const size = stream.width ? `${stream.width} × ${stream.height}` : "";
+      facts.push(["Picture", [size, stream.codec].filter(Boolean).join(", ")]);
+      facts.push(["Rate", `${fps(stream.fps)}, ${bitrate(stream.bitrate)}`]);
+    }
+    const lost = loss(camera);
+    if (lost !== null) facts.push(["Lost on the way", percent(lost), lost >= MUCH]);
+    if (hop) {
+      facts.push(["Late frames", String(hop.late)], ["Lost frames", String(hop.lost)]);
+      facts.push(["Repaired", `${hop.repaired} packets`], ["Round trip", `${hop.rtt_ms.toFixed(1)} ms`]);
+    }
+    const kinds = Object.entries(camera.viewers).filter(([, count]) => count > 0);
+    const names = { rtsp: "RTSP", http: "HTTP", webrtc: "WebRTC" };
+    const watching = kinds.map(([kind, count]) => `${count} ${names[kind] ?? kind}`).join(", ");
+    facts.push(["Viewers", watching || String(viewers(camera))]);
+    if (camera.served_as) facts.push(["Sent as", String(camera.served_as)]);
+    this.#showFacts(facts);
+    this.#showAddresses(addresses(camera, stream?.codec === "JPEG"));
+    this.refresh();
+  }
+
+  #showFacts(facts) {
+    const list = $("facts");
+    while (list.children.length > facts.length * 2) list.lastElementChild.remove();
+    while (list.children.length < facts.length * 2) {
+      list.append(document.createElement("dt"), document.createElement("dd"));
+    }
+    facts.forEach(([name, value, bad], index) => {
+      set(list.children[index * 2], name);
+      set(list.children[index * 2 + 1], value);
+      list.children[index * 2 + 1].toggleAttribute("data-bad", bad === true);
+    });
+  }
+
+  #showAddresses(list) {
+    const text = JSON.stringify(list);
+    if (text === this.#addresses) return;
+    this.#addresses = text;
+    $("addresses").replaceChildren(
+      ...list.map(([name, address]) => {
+        const item = $("address").content.firstElementChild.cloneNode(true);
+        const url = new URL(address, location.href).href;
+        item.querySelector(".kind").textContent = name;
+        item.querySelector("code").textContent = url;
+        const button = item.querySelector("button");
+        button.setAttribute("aria-label", `Copy: ${name}`);
+        button.onclick = () => this.copy(url);
+        return item;
+      }),
+    );
+  }
+
+  /** Shows state and age as they are now. */
+  refresh() {
+    if (!this.camera) return;
+    const state = shownState(this.camera, this.#picture);
+    this.#dialog.dataset.state = state;
+    this.#dialog.toggleAttribute("data-drawn", this.#picture.placeholder);
+    set($("large-state"), stateName(state));
+    const age = this.#playing ? this.camera.age_ms ?? null : shownAge(this.camera, this.#picture);
+    set($("large-age"), age === null || (state === "live" && age <= LATE) ? "" : `${duration(age)} old`);
+    $("large-age").toggleAttribute("data-late", age !== null && age > LATE);
+    set($("via"), this.#playing ? "WebRTC" : "Picture by picture");
+    const notice = reason(this.camera, this.#playing || this.#picture.shown);
+    set($("notice"), notice);
+    $("notice").hidden = notice === "";
+  }
+
+  pause() {
+    if (!this.camera) return;
+    this.#setPaused(!this.#paused);
+    if (this.#paused) this.#video.pause();
+    else this.#video.play().catch(() => {});
+  }
+
+  #setPaused(paused) {
+    this.#paused = paused;
+    const button = $("pause");
+    button.setAttribute("aria-pressed", String(paused));
+    button.setAttribute("aria-label", paused ? "Go on" : "Pause");
+    button.querySelector("use").setAttribute("href", paused ? "#play" : "#hold");
+    this.#dialog.toggleAttribute("data-paused", paused);
+  }
+
+  fullScreen() {
+    if (document.fullscreenElement) document.exitFullscreen();
+    else $("stage").requestFullscreen?.().catch(() => this.onToast("This browser has no full screen"));
+  }
+
+  /** Saves what is to be seen. */
+  async snapshot() {
+    if (!this.camera) return;
+    const { name } = this.camera;
+    const jpeg = this.#playing ? await still(this.#video) : this.#picture.jpeg;
+    if (!jpeg) return this.onToast("There is no picture yet");
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(jpeg);
+    link.download = fileName(name);
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    this.onToast(`Saved ${link.download}`);
+  }
+
+  async copy(text) {
+    try {
+      await navigator.clipboard.writeText(text);
+      this.onToast("Copied");
+    } catch {
+      // Only https and this machine itself may write there.
+      const area = document.createElement("textarea");
+      area.value = text;
+      (this.#dialog.open ? this.#dialog : document.body).append(area);
+      area.select();
+      this.onToast(document.execCommand("copy") ? "Copied" : "Select the address to copy it");
+      area.remove();
+    }
+  }
+}
+
+/** Where a camera is watched: what for, and the address. */
+function addresses({ name, urls = {} }, isJpeg) {
+  const path = encodeURIComponent(name);
+  const list = [
+    ["RTSP, for players", urls.rtsp],
+    ["Motion JPEG", isJpeg && `/cameras/${path}/stream.mjpeg`],
+    ["One picture", isJpeg && `/cameras/${path}/snapshot.jpg`],
+    ["WebRTC (WHEP)", `/cameras/${path}/whep`],
+    ["To embed in a page", `/embed/${path}`],
+    ["This page", `/#${path}`],
+  ];
+  return list.filter(([, address]) => address);
+}
+
+/** A JPEG of what a <video> shows. */
+async function still(video) {
+  const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
+  canvas.getContext("2d").drawImage(video, 0, 0);
+  return canvas.convertToBlob({ type: "image/jpeg", quality: 0.92 });
+}

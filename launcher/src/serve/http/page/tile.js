@@ -1,0 +1,190 @@
+// One camera on the wall.
+
+import { bitrate, duration, fps, percent } from "./text.js";
+import { Whep } from "./whep.js";
+
+/** Older than this, in milliseconds, a picture is late, and says so in red. */
+export const LATE = 1000;
+
+/** More lost than this, a share of 1, is shown in red. */
+export const MUCH = 0.01;
+
+/** When a tile's WebRTC is tried again after it failed, in milliseconds. */
+const AGAIN = 5000;
+
+const STATES = { live: "Live", stale: "No picture", gone: "Gone", refused: "Refused", waiting: "Waiting" };
+
+/** What a state is called. */
+export function stateName(state) {
+  return STATES[state] ?? state;
+}
+
+/** Why there is no picture, as a sentence; "" where there is one. */
+export function reason(camera, hasPicture) {
+  const { name, why } = camera.state;
+  if (name === "refused") return `Refused: ${why}`;
+  if (hasPicture || name === "live") return "";
+  if (name === "waiting") return "Waiting for its first picture";
+  if (name === "gone") return "The camera left";
+  return "No picture comes";
+}
+
+/** How much of a camera is lost on its way to the relay, a share of 1; null where nobody knows. */
+export function loss(camera) {
+  return camera.hop?.loss ?? null;
+}
+
+/** The stream with the pictures. */
+export function video(camera) {
+  return camera.streams.find(stream => stream.width) ?? camera.streams[0];
+}
+
+/** Everybody who watches. */
+export function viewers(camera) {
+  return Object.values(camera.viewers).reduce((sum, count) => sum + count, 0);
+}
+
+/** Draws JPEGs on a canvas, and knows how old the newest is. */
+export class Picture {
+  #canvas;
+  #context;
+  #captured = null;
+  jpeg = null;
+  placeholder = false;
+
+  constructor(canvas) {
+    this.#canvas = canvas;
+    this.#context = canvas.getContext("bitmaprenderer");
+  }
+
+  /** Shows it; settles when it is shown, or cannot be. */
+  async draw(picture) {
+    this.jpeg = picture.jpeg;
+    this.placeholder = picture.placeholder;
+    const bitmap = await createImageBitmap(picture.jpeg);
+    if (this.#canvas.width !== bitmap.width || this.#canvas.height !== bitmap.height) {
+      this.#canvas.width = bitmap.width;
+      this.#canvas.height = bitmap.height;
+    }
+    this.#context.transferFromImageBitmap(bitmap);
+    if (!picture.placeholder) this.#captured = performance.now() - picture.age;
+  }
+
+  /** Milliseconds since what is shown was captured; null before there is anything. */
+  get age() {
+    return this.#captured === null ? null : performance.now() - this.#captured;
+  }
+
+  /** Whether there is something to see. */
+  get shown() {
+    return this.jpeg !== null;
+  }
+
+  clear() {
+    this.#captured = null;
+    this.jpeg = null;
+    this.#canvas.width = this.#canvas.width;
+  }
+}
+
+/** A tile, made from the template of the page. */
+export class Tile {
+  camera;
+  picture;
+  #parts = {};
+  #video;
+  #whep = null;
+  #playing = false;
+  #failed = -Infinity;
+
+  constructor(name) {
+    this.element = document.getElementById("tile").content.firstElementChild.cloneNode(true);
+    this.link = this.element.querySelector("a");
+    this.link.href = `#${encodeURIComponent(name)}`;
+    for (const part of ["name", "why", "badge", "age", "rate", "loss", "viewers"]) {
+      this.#parts[part] = this.element.querySelector(`.${part}`);
+    }
+    this.#parts.name.textContent = name;
+    this.picture = new Picture(this.element.querySelector("canvas"));
+    this.#video = this.element.querySelector("video");
+  }
+
+  /** Whether the camera's pictures come as JPEGs; those that do not come over WebRTC. */
+  get isJpeg() {
+    return video(this.camera)?.codec === "JPEG";
+  }
+
+  /** Plays over WebRTC while that is `wanted`, where nothing else shows the camera. */
+  play(wanted) {
+    const wants = wanted && !this.isJpeg && this.camera.state.name === "live";
+    if (!wanted && this.#whep) {
+      this.#whep.close();
+      this.#stopped();
+    } else if (wants && !this.#whep && performance.now() - this.#failed > AGAIN) {
+      this.#whep = new Whep(
+        this.camera.name,
+        this.#video,
+        () => {
+          this.#playing = true;
+          this.#video.hidden = false;
+        },
+        () => {
+          this.#failed = performance.now();
+          this.#stopped();
+        },
+      );
+    }
+  }
+
+  #stopped() {
+    this.#whep = null;
+    this.#playing = false;
+    this.#video.hidden = true;
+  }
+
+  /** Takes in what the relay says of the camera. */
+  update(camera) {
+    this.camera = camera;
+    const stream = video(camera);
+    const live = camera.state.name === "live";
+    this.#parts.rate.textContent = live && stream ? `${fps(stream.fps)} · ${bitrate(stream.bitrate)}` : "";
+    const lost = loss(camera);
+    this.#parts.loss.textContent = live && lost !== null ? `${percent(lost)} lost` : "";
+    this.#parts.loss.toggleAttribute("data-bad", lost >= MUCH);
+    const watching = viewers(camera);
+    this.#parts.viewers.lastElementChild.textContent = watching;
+    this.#parts.viewers.title = `${watching} ${watching === 1 ? "viewer" : "viewers"}`;
+    this.refresh();
+  }
+
+  /** Shows state and age as they are now. */
+  refresh() {
+    const age = shownAge(this.camera, this.picture);
+    const state = shownState(this.camera, this.picture);
+    this.element.dataset.state = state;
+    this.element.toggleAttribute("data-drawn", this.picture.placeholder);
+    set(this.#parts.badge, stateName(state));
+    set(this.#parts.why, reason(this.camera, this.picture.shown || this.#playing));
+    set(this.#parts.age, age === null ? "" : duration(age));
+    this.#parts.age.toggleAttribute("data-late", age !== null && age > LATE);
+    const label = `${this.camera.name}: ${stateName(state)}`;
+    if (this.link.getAttribute("aria-label") !== label) this.link.setAttribute("aria-label", label);
+  }
+}
+
+/** The state of a camera, which its picture may know before the relay's next word. */
+export function shownState(camera, picture) {
+  const { name } = camera.state;
+  return name === "live" && picture.placeholder ? "stale" : name;
+}
+
+/** How old the newest picture is, in milliseconds; null before there is any. */
+export function shownAge(camera, picture) {
+  if (camera.state.name === "refused" || camera.state.name === "waiting") return null;
+  return picture.age ?? camera.age_ms ?? null;
+}
+
+/** Sets a text, where it is another one. */
+export function set(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
