@@ -67,6 +67,7 @@ fn deployment(webcams: Vec<String>) -> Deployment {
         http: Some(Http {
             listen: free_tcp(HTTP_PORT),
             hosts: Vec::new(),
+            tls: None,
         }),
         users: Vec::new(),
         cameras: tests.chain(webcams).collect(),

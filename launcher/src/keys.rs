@@ -48,7 +48,7 @@ pub fn run(command: &KeysCommand) -> anyhow::Result<()> {
             make_certificate(certificate, key, names)?;
             eprintln!(
                 "The certificate is in {0}, its key in {1}: keep that secret, and say certificate = \"{0}\"\n\
-                 and private-key = \"{1}\" in [rtsp]. Players that check certificates have to be given it.",
+                 and private-key = \"{1}\" in [rtsp] and [http]. Players and browsers ask whether to trust it.",
                 certificate.display(),
                 key.display()
             );

@@ -175,7 +175,7 @@ fn age(millis: u64) -> String {
 mod tests {
     use super::*;
 
-    use crate::serve::http::api::model::{Hop, State, Stream, Urls, Viewers};
+    use crate::serve::http::api::model::{Hop, Served, State, Stream, Urls, Viewers};
 
     fn camera(name: &str, state: &str) -> Camera {
         Camera {
@@ -188,6 +188,7 @@ mod tests {
             age_ms: None,
             streams: Vec::new(),
             hop: None,
+            served: Served::default(),
             viewers: Viewers {
                 rtsp: 0,
                 http: 0,

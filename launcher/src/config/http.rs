@@ -67,10 +67,12 @@ impl Reader<'_, '_> {
                 .add(offset, Some(table.key("listen")), message);
         }
         let hosts = self.list(&mut table, "hosts", host);
+        let tls = self.tls(&mut table);
         table.finish(self.problems);
         Some(Http {
             listen,
             hosts: hosts.unwrap_or_default(),
+            tls,
         })
     }
 }

@@ -87,6 +87,8 @@ pub struct Http {
     /// Names of the relay in addresses that browsers ask for, in lower case. Literal
     /// addresses and `localhost` need not be named.
     pub hosts: Vec<String>,
+    /// How it proves itself to browsers that connect with `https://`; without, none can.
+    pub tls: Option<Tls>,
 }
 
 /// From where one may watch.

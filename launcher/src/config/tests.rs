@@ -69,6 +69,7 @@ fn reads_every_key() {
         http: Some(Http {
             listen: "127.0.0.1:80".parse().unwrap(),
             hosts: vec!["cams.example.org".into()],
+            tls: None,
         }),
         users: vec![User {
             name: "ann".into(),

@@ -186,7 +186,6 @@ impl Derived {
             codec: Codec::H264,
             captured,
             pictured: sent.pictured,
-            decoded: captured,
             wall: sent.wall,
             arrived: Instant::now(),
             sequence: 0,

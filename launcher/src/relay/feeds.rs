@@ -21,7 +21,6 @@ pub enum Event {
     /// came, came back or changed its codec.
     Ready(Arc<Feed>, Arc<Stream>),
     /// [`Feed::state`] is another one than it was; told within a tenth of a second.
-    #[allow(dead_code, reason = "for the ways out that show states")]
     StateChanged(Arc<Feed>),
     /// A camera that left long ago made room for a new one.
     Forgotten(Arc<Feed>),
@@ -34,7 +33,6 @@ pub struct Full;
 
 /// A name that no camera of the relay has, which somebody came with and was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "for the ways out that show states")]
 pub struct Refused {
     /// The name that it said.
     pub name: String,
@@ -90,7 +88,6 @@ impl Feeds {
     }
 
     /// Names that are no cameras and were refused of late, the last one first.
-    #[allow(dead_code, reason = "for the ways out that show states")]
     pub fn refusals(&self) -> Vec<Refused> {
         let refused = self.lock_refused();
         refused

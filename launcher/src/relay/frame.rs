@@ -78,8 +78,6 @@ pub struct Frame {
     /// When the picture that it shows was captured, on the same clock: before `captured`
     /// where it is a placeholder.
     pub pictured: gst::ClockTime,
-    /// When it has to be decoded, on the same clock; before `captured` or at it.
-    pub decoded: gst::ClockTime,
     /// When it was captured, on the sender's wall clock where that is known, else on ours.
     pub wall: SystemTime,
     /// When it came to the relay.
@@ -136,7 +134,6 @@ impl Frame {
             codec,
             captured,
             pictured: captured,
-            decoded: captured,
             wall: SystemTime::now(),
             arrived: Instant::now(),
             sequence: 0,

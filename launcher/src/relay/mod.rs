@@ -11,7 +11,6 @@ pub mod derived;
 pub mod feed;
 pub mod feeds;
 mod files;
-#[allow(dead_code, reason = "for the ways out that show states")]
 pub mod frame;
 pub mod jpeg;
 mod keeper;
@@ -19,9 +18,7 @@ mod keeper;
 mod mutation;
 mod placeholder;
 mod served;
-#[allow(dead_code, reason = "for the ways out that show states")]
 pub mod state;
-#[allow(dead_code, reason = "for the ways out that show states")]
 pub mod stream;
 pub mod viewers;
 
@@ -34,8 +31,9 @@ use anyhow::Context;
 use gstcamrelay::port::Port;
 
 use self::access::Gate;
-use self::feeds::{Feeds, Listeners};
+use self::feeds::{Event, Feeds, Listeners};
 use self::keeper::Keeper;
+use self::state::State;
 use crate::camera::{self, OwnRelay};
 use crate::config::Deployment;
 use crate::ingest::camrelay::Ingest;
@@ -86,6 +84,16 @@ pub fn run_and_tell(
     if let Some(rtsp) = &rtsp {
         listeners.add(rtsp.listener());
     }
+    listeners.add(|event| {
+        if let Event::StateChanged(feed) = event
+            && let State::Stale { .. } = feed.state()
+        {
+            tracing::warn!(
+                "camera {}: it is connected but sends no pictures; viewers see the last one, dimmed",
+                feed.name()
+            );
+        }
+    });
     let feeds = Arc::new(Feeds::new(listeners));
     let port = Port::listen(gate.settings(relay.listen))?;
     if let Some(advice) = port.advice() {
@@ -112,11 +120,13 @@ pub fn run_and_tell(
         tracing::info!("listening for viewers on {}", rtsp::url(address, "NAME"));
     }
     if let Some(address) = addresses.http {
-        tracing::info!("listening for browsers on {}", http::url(address));
-        if !deployment.users.is_empty() && !address.ip().is_loopback() {
+        let tls = deployment.http.as_ref().and_then(|http| http.tls.as_ref());
+        let url = http::url(address, tls.is_some());
+        tracing::info!("listening for browsers on {url}");
+        if tls.is_none() && !deployment.users.is_empty() && !address.ip().is_loopback() {
             tracing::warn!(
                 "passwords come to {address} as they are typed: where others can listen on the \
-                 network, put a proxy with HTTPS in front of it"
+                 network, give [http] a certificate"
             );
         }
     }

@@ -138,7 +138,6 @@ impl Standby {
             codec: card.of.codec.clone(),
             captured,
             pictured: card.of.captured,
-            decoded: captured,
             wall: card.of.wall,
             arrived: now,
             sequence: 0,

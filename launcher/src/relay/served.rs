@@ -7,7 +7,6 @@ use super::jpeg::Misfit;
 
 impl Feed {
     /// As what RTSP viewers get its pictures, and why, in words; `None` before there are any.
-    #[allow(dead_code, reason = "for the ways out that show states")]
     pub fn served_over_rtsp(&self) -> Option<String> {
         let frame = self.first_picture()?;
         Some(match (&frame.codec, frame.jpeg.and_then(|picture| picture.misfit)) {
@@ -27,7 +26,6 @@ impl Feed {
     }
 
     /// The same for WebRTC.
-    #[allow(dead_code, reason = "for the ways out that show states")]
     pub fn served_over_webrtc(&self) -> Option<String> {
         let frame = self.first_picture()?;
         Some(match (&frame.codec, encoded(&frame)) {

@@ -281,7 +281,6 @@ impl Stream {
             Some(segment?.to_running_time(time?)? + base_time).map(|time| time.min(now))
         };
         let captured = on_clock(buffer.pts()).unwrap_or(now);
-        let decoded = on_clock(buffer.dts()).map_or(captured, |time| time.min(captured));
         let key = !codec.is_inter() || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
         let wall = sender_time(&buffer)
             .unwrap_or_else(|| SystemTime::now() - Duration::from(now.saturating_sub(captured)));
@@ -291,7 +290,6 @@ impl Stream {
             codec,
             captured,
             pictured: captured,
-            decoded,
             wall,
             arrived: Instant::now(),
             sequence: 0,
@@ -473,27 +471,6 @@ impl State {
         match &self.codec {
             Some(codec) if codec.is_inter() => self.key.as_ref(),
             _ => self.newest.as_ref(),
-        }
-    }
-}
-
-impl Attachment {
-    /// The stream that it takes frames from.
-    pub fn stream(&self) -> &Arc<Stream> {
-        &self.stream
-    }
-
-    /// Gives the consumer a frame to start at again, for a viewer that joins
-    /// those it already serves: the newest one, or a key frame when it comes.
-    pub fn refresh(&self) {
-        let state = self.stream.lock();
-        if state.codec.as_ref().is_some_and(Codec::is_inter) {
-            drop(state);
-            self.stream.request_key();
-        } else if let Some(newest) = state.newest.clone() {
-            drop(state);
-            self.consumer.offer(&newest);
-            self.consumer.wake();
         }
     }
 }

@@ -4,10 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{Extension, RawPathParams, Request, State};
-use axum::http::uri::Authority;
+use axum::http::uri::{Authority, PathAndQuery, Uri};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Redirect, Response};
 use data_encoding::BASE64;
 
 use super::Site;
@@ -17,11 +17,49 @@ use crate::users::{Denied, Login, Users, Visitor};
 
 /// Where a request comes from.
 #[derive(Clone, Copy)]
-pub struct Remote(pub SocketAddr);
+pub struct Remote {
+    /// The address of the connection.
+    pub address: SocketAddr,
+    /// Whether it came over TLS.
+    pub secure: bool,
+}
 
-/// The name and port that a request asks for.
+impl Remote {
+    /// Without TLS.
+    pub fn plain(address: SocketAddr) -> Self {
+        Self {
+            address,
+            secure: false,
+        }
+    }
+
+    /// Over TLS.
+    pub fn secure(address: SocketAddr) -> Self {
+        Self {
+            address,
+            secure: true,
+        }
+    }
+
+    /// Whether others on the network can read along.
+    fn can_be_read(&self) -> bool {
+        !self.secure && !self.address.ip().to_canonical().is_loopback()
+    }
+
+    /// How addresses begin that lead back here.
+    pub fn scheme(&self) -> &'static str {
+        if self.secure { "https" } else { "http" }
+    }
+}
+
+/// What a request was sent to.
 #[derive(Clone)]
-pub struct Asked(pub Authority);
+pub struct Asked {
+    /// Name and port.
+    pub host: Authority,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+}
 
 /// Scripts, styles and connections come from the relay and from nowhere else; nothing
 /// is written into the page; nobody frames it.
@@ -57,6 +95,7 @@ pub fn secure(headers: &mut HeaderMap) {
 /// Asked for under its own name, and by no other site's page.
 pub async fn request(
     State(site): State<Arc<Site>>,
+    Extension(remote): Extension<Remote>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, Refusal> {
@@ -68,6 +107,9 @@ pub async fn request(
         );
         return Err(Refusal::new(StatusCode::MISDIRECTED_REQUEST, why));
     }
+    if site.tls.is_some() && remote.can_be_read() {
+        return Ok(Redirect::permanent(&over_tls(&host, request.uri())).into_response());
+    }
     let acts = !matches!(*request.method(), Method::GET | Method::HEAD)
         || request.headers().contains_key(header::UPGRADE);
     if acts
@@ -77,14 +119,23 @@ pub async fn request(
         let why = "another site's page may not do this";
         return Err(Refusal::new(StatusCode::FORBIDDEN, why));
     }
-    request.extensions_mut().insert(Asked(host));
+    request.extensions_mut().insert(Asked {
+        host,
+        scheme: remote.scheme(),
+    });
     Ok(next.run(request).await)
+}
+
+/// The same, over TLS.
+fn over_tls(host: &Authority, uri: &Uri) -> String {
+    let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
+    format!("https://{host}{path}")
 }
 
 /// Lets in who has what a route needs.
 pub async fn right(
     State((site, need)): State<(Arc<Site>, Need)>,
-    Extension(Remote(remote)): Extension<Remote>,
+    Extension(remote): Extension<Remote>,
     parameters: RawPathParams,
     mut request: Request,
     next: Next,
@@ -92,7 +143,7 @@ pub async fn right(
     if need == Need::Nothing {
         return Ok(next.run(request).await);
     }
-    let visitor = admit(&site.users, remote.ip(), request.headers()).await?;
+    let visitor = admit(&site.users, remote.address.ip(), request.headers()).await?;
     let (allowed, what) = match need {
         Need::Nothing => (true, String::new()),
         Need::Any(right) => (visitor.may_any(right), "do this".to_owned()),
@@ -192,6 +243,26 @@ mod tests {
 
     fn authority(text: &'static str) -> Authority {
         Authority::from_static(text)
+    }
+
+    #[test]
+    fn what_others_can_read_goes_over_tls() {
+        let lan = ([192, 168, 1, 5], 4000).into();
+        assert!(Remote::plain(lan).can_be_read());
+        assert!(!Remote::secure(lan).can_be_read());
+        let mapped = "[::ffff:127.0.0.1]:4000".parse().expect("an address");
+        assert!(!Remote::plain(mapped).can_be_read());
+
+        let host = authority("10.0.0.1:8080");
+        for (asked, there) in [
+            (
+                "/cameras/door/snapshot.jpg?a=b",
+                "https://10.0.0.1:8080/cameras/door/snapshot.jpg?a=b",
+            ),
+            ("http://10.0.0.1:8080/", "https://10.0.0.1:8080/"),
+        ] {
+            assert_eq!(over_tls(&host, &asked.parse().expect("a URI")), there);
+        }
     }
 
     #[test]

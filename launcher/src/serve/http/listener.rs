@@ -14,6 +14,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::guard::Remote;
 use super::pace::Pace;
@@ -29,6 +30,8 @@ const MAX_PER_ADDRESS: usize = 64;
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// Largest head of a request, in bytes.
 const MAX_HEAD: usize = 16 << 10;
+/// The first byte of a TLS handshake (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
 /// How long is waited after accepting failed: mostly there are no descriptors left.
 const PAUSE: Duration = Duration::from_millis(100);
 /// What somebody hears for whom there is no room.
@@ -75,11 +78,27 @@ async fn connection(socket: TcpStream, remote: SocketAddr, router: Router, site:
         tracing::debug!("http: {remote}: {error}");
         return;
     }
-    talk(socket, remote, router, site).await;
+    let Some(tls) = &site.tls else {
+        return talk(socket, Remote::plain(remote), router, site).await;
+    };
+    let mut first = [0];
+    let begun = async {
+        socket.peek(&mut first).await?;
+        if first != [TLS_HANDSHAKE] {
+            return Ok(Err(socket));
+        }
+        tls.accept(socket).await.map(Ok)
+    };
+    match timeout(HEAD_DEADLINE, begun).await {
+        Ok(Ok(Ok(stream))) => talk(stream, Remote::secure(remote), router, site).await,
+        Ok(Ok(Err(socket))) => talk(socket, Remote::plain(remote), router, site).await,
+        Ok(Err(error)) => tracing::debug!("http: {remote}: {error}"),
+        Err(_) => tracing::debug!("http: {remote}: it says nothing"),
+    }
 }
 
 /// Answers the requests of a connection.
-async fn talk<S>(stream: S, remote: SocketAddr, router: Router, site: &Site)
+async fn talk<S>(stream: S, remote: Remote, router: Router, site: &Site)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -87,7 +106,7 @@ where
     let wire = Wire::new(stream, pace.clone());
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         let extensions = request.extensions_mut();
-        extensions.insert(Remote(remote));
+        extensions.insert(remote);
         extensions.insert(pace.clone());
         TowerToHyperService::new(router.clone()).call(request)
     });
@@ -106,7 +125,7 @@ where
         }
     };
     if let Err(error) = ended {
-        tracing::debug!("http: {remote}: {error}");
+        tracing::debug!("http: {}: {error}", remote.address);
     }
 }
 

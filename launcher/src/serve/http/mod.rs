@@ -28,8 +28,9 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
 
-use crate::config::Http;
+use crate::config::{Http, secrets};
 use crate::relay::feeds::Feeds;
 use crate::serve::whep::Whep;
 use crate::users::Users;
@@ -57,6 +58,8 @@ pub struct Site {
     pub rtsp: Option<SocketAddr>,
     /// Names under which the relay may be asked for, in lower case.
     pub hosts: Vec<String>,
+    /// How the relay proves itself to who connects over TLS.
+    pub tls: Option<TlsAcceptor>,
     /// Who watches over WebRTC.
     pub whep: Whep,
     closing: watch::Receiver<bool>,
@@ -84,6 +87,10 @@ impl Server {
         users: Arc<Users>,
         rtsp: Option<SocketAddr>,
     ) -> anyhow::Result<Self> {
+        let tls = http.tls.as_ref();
+        let tls = tls
+            .map(|tls| secrets::tls(&tls.certificate, &tls.private_key).map_err(anyhow::Error::msg))
+            .transpose()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(THREADS)
             .thread_name("http")
@@ -108,6 +115,7 @@ impl Server {
             users,
             rtsp,
             hosts: http.hosts.clone(),
+            tls: tls.map(TlsAcceptor::from),
             whep,
             closing: closed,
         });
@@ -139,8 +147,9 @@ impl Drop for Server {
 
 /// Where the page is: the address that the server listens on, or where that is every
 /// address, the one that this machine has in its network.
-pub fn url(address: SocketAddr) -> String {
-    format!("http://{}/", crate::relay::address::reachable(address))
+pub fn url(address: SocketAddr, secure: bool) -> String {
+    let scheme = if secure { "https" } else { "http" };
+    format!("{scheme}://{}/", crate::relay::address::reachable(address))
 }
 
 /// What to do when the address cannot be listened on.

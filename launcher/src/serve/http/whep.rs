@@ -29,7 +29,7 @@ impl From<whep::Refusal> for Refusal {
 /// `POST /cameras/{name}/whep`.
 pub async fn offer(
     State(site): State<Arc<Site>>,
-    Extension(Remote(remote)): Extension<Remote>,
+    Extension(remote): Extension<Remote>,
     Path(name): Path<String>,
     headers: HeaderMap,
     offer: String,
@@ -43,7 +43,9 @@ pub async fn offer(
         .feeds
         .get(&name)
         .ok_or_else(|| Refusal::no_camera(&name))?;
-    let answer = site.whep.offer(&feed, remote.ip().to_canonical(), &offer)?;
+    let answer = site
+        .whep
+        .offer(&feed, remote.address.ip().to_canonical(), &offer)?;
     let location = format!("/cameras/{}/whep/{}", feed.name(), answer.id);
     let headers = [
         (header::CONTENT_TYPE, SDP.to_owned()),

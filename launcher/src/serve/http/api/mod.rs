@@ -67,8 +67,8 @@ pub fn feeds(site: &Site, visitor: &Visitor) -> impl Iterator<Item = Arc<Feed>> 
 }
 
 /// Where a camera is watched, under the name that the relay was asked for by.
-fn urls(site: &Site, Asked(host): &Asked, name: &str) -> Urls {
-    let camera = format!("http://{host}/cameras/{name}");
+fn urls(site: &Site, Asked { host, scheme }: &Asked, name: &str) -> Urls {
+    let camera = format!("{scheme}://{host}/cameras/{name}");
     let rtsp = |address: SocketAddr| format!("rtsp://{}:{}/{name}", host.host(), address.port());
     Urls {
         snapshot: format!("{camera}/snapshot.jpg"),

@@ -24,6 +24,8 @@ pub struct Camera {
     pub streams: Vec<Stream>,
     /// The way from the camera to the relay; `None` while it is not here.
     pub hop: Option<Hop>,
+    /// As what its pictures are sent, and why.
+    pub served: Served,
     /// Who watches it.
     pub viewers: Viewers,
     /// Where it is watched.
@@ -98,6 +100,15 @@ pub struct Viewers {
     pub webrtc: usize,
 }
 
+/// As what a camera's pictures are sent, and why, in words; `None` before there are any.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    /// To RTSP viewers.
+    pub rtsp: Option<String>,
+    /// Over WebRTC.
+    pub webrtc: Option<String>,
+}
+
 /// Where a camera is watched.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Urls {
@@ -129,6 +140,10 @@ impl Camera {
                 .iter()
                 .map(|(number, stream)| Stream::of(*number, stream))
                 .collect(),
+            served: Served {
+                rtsp: feed.served_over_rtsp(),
+                webrtc: feed.served_over_webrtc(),
+            },
             viewers: Viewers {
                 rtsp: count(Way::Rtsp),
                 http: count(Way::Http),
@@ -149,6 +164,7 @@ impl Camera {
             age_ms: None,
             streams: Vec::new(),
             hop: None,
+            served: Served::default(),
             viewers: Viewers {
                 rtsp: 0,
                 http: 0,

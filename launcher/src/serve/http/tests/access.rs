@@ -1,6 +1,13 @@
 //! Who may do what, and under which name.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use data_encoding::BASE64;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, Stream};
 
 use super::super::router::{Need, routes};
 use super::*;
@@ -233,4 +240,44 @@ fn a_head_that_is_too_large_is_refused() {
     client.send(b"no HTTP at all\r\n\r\n");
     assert_eq!(client.answer().status, 400);
     assert!(client.rest().is_empty(), "and the connection is closed");
+}
+
+#[test]
+fn tls_and_plain_share_the_port() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (certificate, private_key) = (folder.path().join("a.crt"), folder.path().join("a.key"));
+    crate::keys::make_certificate(&certificate, &private_key, &[]).expect("they are made");
+    let trusted = CertificateDer::from_pem_file(&certificate).expect("a certificate");
+    let relay = Relay::of(
+        &[],
+        Some(Tls {
+            certificate,
+            private_key,
+        }),
+    );
+    let _camera = relay.camera("door", "image/jpeg");
+    let address = relay.address();
+
+    let mut roots = RootCertStore::empty();
+    roots.add(trusted).expect("a certificate");
+    let config = ClientConfig::builder_with_provider(ring::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .expect("ring has them")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::from(address.ip());
+    let mut connection = ClientConnection::new(Arc::new(config), name).expect("good settings");
+    let mut socket = TcpStream::connect(address).expect("it connects");
+    let mut stream = Stream::new(&mut connection, &mut socket);
+    let ask =
+        format!("GET /api/v1/cameras HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(ask.as_bytes()).expect("it sends");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an end");
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    let url = |scheme| format!("{scheme}://{address}/cameras/door/snapshot.jpg");
+    assert!(answer.contains(&url("https")), "{answer}");
+
+    let plain = relay.get("/api/v1/cameras", &[]).text();
+    assert!(plain.contains(&url("http")), "{plain}");
 }

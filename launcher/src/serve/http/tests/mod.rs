@@ -13,7 +13,7 @@ use gst::prelude::*;
 
 use self::client::{Answer, Client};
 use super::Server;
-use crate::config::{Http, User};
+use crate::config::{Http, Tls, User};
 use crate::relay::feeds::{Feeds, Listeners};
 use crate::users::Users;
 
@@ -29,11 +29,16 @@ impl Relay {
     }
 
     fn with(users: &[User]) -> Self {
+        Self::of(users, None)
+    }
+
+    fn of(users: &[User], tls: Option<Tls>) -> Self {
         gst::init().expect("GStreamer starts");
         let feeds = Arc::new(Feeds::new(Listeners::default()));
         let http = Http {
             listen: ([127, 0, 0, 1], 0).into(),
             hosts: vec!["cams.example.org".into()],
+            tls,
         };
         let users = Arc::new(Users::new(None, users).expect("good users"));
         let server = Server::start(&http, feeds.clone(), users, None).expect("it starts");
