@@ -24,6 +24,8 @@ use crate::users::{Denied, Login, Right};
 
 /// How long a viewer may be silent, in seconds, unless it takes what it is sent.
 pub const TIMEOUT: u64 = 60;
+/// How much later than it was told a viewer may be heard: some wait until the last moment.
+const GRACE: Duration = Duration::from_secs(5);
 /// Requests of a connection before anybody is let in on it.
 const MAX_STRANGE_REQUESTS: u32 = 8;
 /// What can be asked for.
@@ -110,7 +112,7 @@ impl Connection {
     pub fn patience(&self) -> Duration {
         match self.place.is_strangers() {
             true => PATIENCE,
-            false => Duration::from_secs(self.shared.timeout),
+            false => Duration::from_secs(self.shared.timeout) + GRACE,
         }
     }
 
