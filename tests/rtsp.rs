@@ -104,7 +104,7 @@ fn gstreamer(url: &str, decode: &str, frames: u32) -> Child {
          ! fakesink num-buffers={frames}"
     );
     Command::new("timeout")
-        .args(["--kill-after=1", "60", "gst-launch-1.0", "-q"])
+        .args(["--kill-after=1", "60", "gst-launch-1.0"])
         .args(text.split_whitespace())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -115,7 +115,9 @@ fn gstreamer(url: &str, decode: &str, frames: u32) -> Child {
 fn success(viewer: Child) -> Output {
     let output = viewer.wait_with_output().expect("it ends");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    // The status of gst-launch also tells of a PAUSE that it sends after its own TEARDOWN.
+    let ended = String::from_utf8_lossy(&output.stdout).contains("Got EOS");
+    assert!(output.status.success() || ended, "{said}");
     output
 }
 

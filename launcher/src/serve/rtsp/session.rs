@@ -111,7 +111,8 @@ impl Connection {
     /// How long it may be silent.
     pub fn patience(&self) -> Duration {
         match self.place.is_strangers() {
-            true => PATIENCE,
+            // A request that began has its own deadline, and is told so.
+            true => PATIENCE + Duration::from_secs(1),
             false => Duration::from_secs(self.shared.timeout) + GRACE,
         }
     }
