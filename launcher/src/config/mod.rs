@@ -94,7 +94,7 @@ pub struct Http {
 /// From where one may watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
-    /// Private, link-local and loopback addresses.
+    /// Private, link-local and loopback addresses, and the relay's own.
     Lan,
     /// Every address.
     Anyone,

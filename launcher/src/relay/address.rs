@@ -22,3 +22,23 @@ pub fn in_network() -> Option<IpAddr> {
     let ip = socket.local_addr().ok()?.ip();
     (!ip.is_unspecified() && !ip.is_loopback()).then_some(ip)
 }
+
+/// Whether `address` is one of this machine's own.
+pub fn is_own(address: IpAddr) -> bool {
+    // Only an own address can be bound.
+    UdpSocket::bind((address.to_canonical(), 0)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_knows_its_own_addresses() {
+        assert!(is_own(Ipv4Addr::LOCALHOST.into()));
+        assert!(is_own(Ipv4Addr::LOCALHOST.to_ipv6_mapped().into()));
+        assert!(in_network().is_none_or(is_own));
+        // Nobody's (RFC 5737).
+        assert!(!is_own(Ipv4Addr::new(203, 0, 113, 7).into()));
+    }
+}

@@ -20,6 +20,7 @@ use ring::{hmac, rand};
 
 use self::attempts::{Attempts, Who};
 use crate::config::{Audience, User};
+use crate::relay::address::is_own;
 
 /// Password checks that may wait for one another; each takes some 50 ms and 19 MiB.
 const MAX_WAITING: usize = 128;
@@ -86,7 +87,8 @@ pub struct Visitor(Option<Arc<Known>>);
 
 impl Users {
     /// The users of a deployment. Without any, whoever is of this `audience` may view
-    /// every camera; it is the relay's own network where nothing is said. With users,
+    /// every camera; it is the relay's own network (and machine, whatever its addresses)
+    /// where nothing is said. With users,
     /// who logs in may come from anywhere, unless an audience is said as well.
     pub fn new(audience: Option<Audience>, users: &[User]) -> anyhow::Result<Self> {
         let audience = match audience {
@@ -117,7 +119,7 @@ impl Users {
     /// The first check of a password takes some 50 ms of CPU, and waits for those before
     /// it: not for an async thread. Later ones cost a hash.
     pub fn admit(&self, remote: IpAddr, login: Option<Login<'_>>) -> Result<Visitor, Denied> {
-        if !self.audience.allows(remote) {
+        if !self.audience.allows(remote) && !is_own(remote) {
             return Err(Denied::Address);
         }
         if self.users.is_empty() {

@@ -2,6 +2,8 @@
 
 use super::*;
 
+use crate::relay::address::in_network;
+
 const NEAR: [u8; 4] = [192, 168, 1, 7];
 const FAR: [u8; 4] = [198, 51, 100, 7];
 
@@ -37,6 +39,8 @@ fn without_users_the_own_network_views_everything() {
         let users = Users::new(audience, &[]).expect("there is randomness");
         let name = |visitor: Visitor| visitor.name().map(str::to_owned);
         assert_eq!(users.admit(FAR.into(), None).map(name), far);
+        // The addresses that a relay prints for people are its machine's own.
+        assert!(in_network().is_none_or(|own| users.admit(own, None).is_ok()));
         let visitor = users.admit(NEAR.into(), None).expect("it is near");
         assert!(visitor.may(Right::View, "door") && visitor.may_any(Right::View));
         for right in [Right::Publish, Right::Admin] {
