@@ -85,3 +85,42 @@ fn says_what_is_in_the_way_of_a_status() {
         "expected an address such as http://",
     );
 }
+
+#[test]
+fn asks_a_relay_that_shows_its_certificate_and_no_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| {
+        let path = folder.path().join(name);
+        path.to_str().expect("text").to_owned()
+    };
+    for name in ["own", "other"] {
+        let pair = [path(&format!("{name}.crt")), path(&format!("{name}.key"))];
+        let made = Command::new(env!("CARGO_BIN_EXE_launcher"))
+            .args(["keys", "certificate"])
+            .args(pair)
+            .output();
+        assert!(made.expect("it runs").status.success());
+    }
+    let config = folder.path().join("f.toml");
+    let text = "[relay]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
+        certificate = \"own.crt\"\nprivate-key = \"own.key\"\n";
+    fs::write(&config, text).expect("a file");
+    let mut relay = Launcher::start("relay", &config);
+    let line = relay.said("listening for browsers on ");
+    let url = line.split_whitespace().last().expect("an address");
+    assert!(url.starts_with("https://"), "{url}");
+
+    let asked = status(&["--url", url, "--certificate", &path("own.crt")]);
+    let said = String::from_utf8_lossy(&asked.stdout);
+    assert_eq!(
+        said, "The relay runs, and has no camera yet.\n",
+        "{asked:?}"
+    );
+    fails(&["--url", url], "by which certificate is https://");
+    let other = path("other.crt");
+    fails(
+        &["--url", url, "--certificate", &other],
+        "it shows another certificate than the file holds",
+    );
+    relay.stop();
+}

@@ -23,11 +23,16 @@ struct Relay {
 
 impl Relay {
     fn start() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// The same, with what `prepare` does to the command.
+    fn with(prepare: impl FnOnce(&mut Command)) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("relay.toml");
         let text = "[relay]\nlisten = \"127.0.0.1:0\"\n[rtsp]\nlisten = \"127.0.0.1:0\"\n";
         fs::write(&file, text).expect("a file");
-        let mut launcher = Launcher::start("relay", &file);
+        let mut launcher = Launcher::with("relay", &file, prepare);
         let port = |line: String| {
             let digits = line.rsplit(':').next().expect("a port");
             digits.trim_end_matches("/NAME").parse().expect("a port")
@@ -331,9 +336,16 @@ impl Drop for Viewer {
     }
 }
 
+const JPEG: (&str, &str) = ("jpeg", "jpegenc");
+const H264: (&str, &str) = ("h264", "openh264enc gop-size=100000");
+const H265: (&str, &str) = (
+    "h265",
+    "x265enc key-int-max=100000 tune=zerolatency speed-preset=ultrafast",
+);
+
 #[test]
 fn viewers_that_stay_see_a_placeholder_until_the_camera_is_back() {
-    for (name, encode) in [("jpeg", "jpegenc"), ("h264", "openh264enc gop-size=100000")] {
+    for (name, encode) in [JPEG, H264, H265] {
         let mut relay = Relay::start();
         let camera = relay.camera(name, encode);
         relay.launcher.said(&format!("camera {name}: watch at "));
@@ -354,6 +366,52 @@ fn viewers_that_stay_see_a_placeholder_until_the_camera_is_back() {
         camera.stop();
         relay.launcher.stop();
     }
+}
+
+/// GStreamer's plugins, but for the one with that file.
+fn plugins_without(file: &str) -> tempfile::TempDir {
+    gst::init().expect("GStreamer starts");
+    let registry = gst::Registry::get();
+    let core = registry.find_plugin("coreelements").expect("it is there");
+    let core = core.filename().expect("it is a file");
+    let folder = tempfile::tempdir().expect("a folder");
+    for plugin in fs::read_dir(core.parent().expect("a folder")).expect("a folder") {
+        let plugin = plugin.expect("a file");
+        if plugin.file_name() != file {
+            let link = folder.path().join(plugin.file_name());
+            std::os::unix::fs::symlink(plugin.path(), link).expect("a link");
+        }
+    }
+    folder
+}
+
+#[test]
+fn without_an_encoder_for_a_placeholder_viewers_keep_the_last_picture() {
+    let plugins = plugins_without("libgstx265.so");
+    let (name, encode) = H265;
+    let mut relay = Relay::with(|command| {
+        command
+            .env("GST_PLUGIN_SYSTEM_PATH", plugins.path())
+            .env("GST_REGISTRY", plugins.path().join("registry.bin"));
+    });
+    let camera = relay.camera(name, encode);
+    relay.launcher.said(&format!("camera {name}: watch at "));
+    let mut viewer = Viewer::watch(&relay.url(name));
+    viewer.sees("the white picture", |bright| bright > 200);
+    camera.kill();
+    let words = format!("camera {name}: viewers see its last picture as it was, no placeholder");
+    relay.launcher.said(&words);
+    // Whoever stays sees nothing but the camera, when it is back.
+    let camera = relay.camera(name, encode);
+    for _ in 0..30 {
+        viewer.sees("the white picture", |bright| {
+            assert!(bright > 200, "{bright}");
+            true
+        });
+    }
+    drop(viewer);
+    camera.stop();
+    relay.launcher.stop();
 }
 
 /// The workers of a relay.

@@ -75,6 +75,8 @@ Examples:
       One on another machine.
   launcher status --url http://ann:PASSWORD@192.168.1.10:8080
       One that has users.
+  launcher status --url https://192.168.1.10:8080 --certificate relay.crt
+      One that has a certificate; with --config its file is known.
 
 The relay needs an [http].";
 
@@ -191,6 +193,9 @@ pub enum Command {
         /// Where a relay's page is; http://127.0.0.1:8080 where nothing is said
         #[arg(long)]
         url: Option<String>,
+        /// The certificate that the relay at an https:// address has to show, a PEM file
+        #[arg(long, value_name = "FILE", requires = "url")]
+        certificate: Option<PathBuf>,
         /// Print what the relay says as JSON, for machines
         #[arg(long)]
         json: bool,

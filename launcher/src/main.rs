@@ -82,8 +82,18 @@ fn run(command: Command) -> anyhow::Result<()> {
         }
         Command::Demo => demo::run(start()?),
         Command::Check(Deployed { config }) => check::run(&config),
-        Command::Status { config, url, json } => {
-            status::run(config.as_deref(), url.as_deref(), json)
+        Command::Status {
+            config,
+            url,
+            certificate,
+            json,
+        } => {
+            let which = status::Which {
+                config,
+                url,
+                certificate,
+            };
+            status::run(&which, json)
         }
         Command::Keys(command) => keys::run(&command),
         Command::Worker => worker::run(),

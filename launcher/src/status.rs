@@ -1,31 +1,39 @@
 //! `launcher status`: how the cameras of a running relay are doing.
 
+mod ask;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
-use data_encoding::BASE64;
+use anyhow::{Context, bail};
 
+use self::ask::Relay;
 use crate::config::Deployment;
 use crate::serve::http::api::model::Camera;
 
-/// What an answer may take.
-const DEADLINE: Duration = Duration::from_secs(10);
 /// Where a relay is when nothing is said.
 const HERE: &str = "http://127.0.0.1:8080";
-/// The largest answer that is read, in bytes: 1024 cameras and more.
-const MAX_ANSWER: u64 = 16 << 20;
 
-/// Asks the relay of that deployment, or the one at that URL, and prints a table, or
-/// what the relay answered.
-pub fn run(config: Option<&Path>, url: Option<&str>, json: bool) -> anyhow::Result<()> {
-    let url = match (config, url) {
-        (_, Some(url)) => url.to_owned(),
-        (Some(config), None) => url_of(config)?,
-        (None, None) => HERE.to_owned(),
+/// Which relay is asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Which {
+    /// Its deployment.
+    pub config: Option<PathBuf>,
+    /// Where it is, instead.
+    pub url: Option<String>,
+    /// The file of the certificate that it has to show there.
+    pub certificate: Option<PathBuf>,
+}
+
+/// Asks a relay, and prints a table, or what it answered.
+pub fn run(which: &Which, json: bool) -> anyhow::Result<()> {
+    let (url, certificate) = match (&which.config, &which.url) {
+        (_, Some(url)) => (url.clone(), which.certificate.clone()),
+        (Some(config), None) => place_of(config)?,
+        (None, None) => (HERE.to_owned(), None),
     };
-    let text = ask(&url)?;
+    let text = Relay::at(&url, certificate.as_deref())?.ask("/api/v1/cameras")?;
     if json {
         println!("{text}");
         return Ok(());
@@ -37,8 +45,9 @@ pub fn run(config: Option<&Path>, url: Option<&str>, json: bool) -> anyhow::Resu
     Ok(())
 }
 
-/// Where the relay of a deployment is asked, on this machine.
-fn url_of(config: &Path) -> anyhow::Result<String> {
+/// Where the relay of a deployment is asked, on this machine, and the certificate that it
+/// shows.
+fn place_of(config: &Path) -> anyhow::Result<(String, Option<PathBuf>)> {
     let deployment = Deployment::load(config)?;
     let http = deployment.http.with_context(|| {
         format!(
@@ -46,10 +55,11 @@ fn url_of(config: &Path) -> anyhow::Result<String> {
             config.display()
         )
     })?;
+    let scheme = if http.tls.is_some() { "https" } else { "http" };
     if http.listen.port() == 0 {
         bail!(
             "{} lets the system pick the port; take the address that the relay printed: \
-             launcher status --url http://127.0.0.1:PORT",
+             launcher status --url {scheme}://127.0.0.1:PORT",
             config.display()
         );
     }
@@ -58,50 +68,9 @@ fn url_of(config: &Path) -> anyhow::Result<String> {
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    Ok(format!(
-        "http://{}",
-        SocketAddr::new(ip, http.listen.port())
-    ))
-}
-
-/// What the relay says of its cameras.
-fn ask(url: &str) -> anyhow::Result<String> {
-    let rest = url
-        .strip_prefix("http://")
-        .with_context(|| format!("expected an address such as {HERE}, found {url}"))?;
-    let (login, host) = match rest.rsplit_once('@') {
-        Some((login, host)) => (Some(login), host),
-        None => (None, rest),
-    };
-    let host = host.split('/').next().unwrap_or_default();
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(DEADLINE))
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .build()
-        .into();
-    let mut request = agent.get(format!("http://{host}/api/v1/cameras"));
-    if let Some(login) = login {
-        let code = BASE64.encode(login.as_bytes());
-        request = request.header("Authorization", format!("Basic {code}"));
-    }
-    let mut answer = request.call().map_err(|error| {
-        anyhow!("no relay answers at http://{host} ({error}): does it run, and has it an [http]?")
-    })?;
-    let text = answer
-        .body_mut()
-        .with_config()
-        .limit(MAX_ANSWER)
-        .read_to_string()
-        .with_context(|| format!("the answer of http://{host} breaks off"))?;
-    match answer.status().as_u16() {
-        200 => Ok(text),
-        401 => bail!(
-            "the relay at {host} wants a login: launcher status --url http://NAME:PASSWORD@{host}"
-        ),
-        404 => bail!("http://{host} answers, but is no relay"),
-        status => bail!("the relay at {host} answers {status}: {}", text.trim()),
-    }
+    let address = SocketAddr::new(ip, http.listen.port());
+    let certificate = http.tls.map(|tls| tls.certificate);
+    Ok((format!("{scheme}://{address}"), certificate))
 }
 
 fn table(cameras: &[Camera]) -> String {
@@ -200,6 +169,25 @@ mod tests {
                 rtsp: None,
             },
         }
+    }
+
+    #[test]
+    fn a_deployment_says_where_its_relay_is_and_what_it_shows() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = |name: &str| folder.path().join(name);
+        let place = |http: &str| {
+            std::fs::write(path("f.toml"), format!("[relay]\n[http]\n{http}")).expect("a file");
+            place_of(&path("f.toml")).map_err(|error| format!("{error:#}"))
+        };
+        let plain = place("listen = \"0.0.0.0:8081\"\n");
+        assert_eq!(plain, Ok(("http://127.0.0.1:8081".into(), None)));
+        crate::keys::make_certificate(&path("a.crt"), &path("a.key"), &[]).expect("a pair");
+        let tls = "certificate = \"a.crt\"\nprivate-key = \"a.key\"\n";
+        let secure = place(&format!("listen = \"[::]:8081\"\n{tls}"));
+        let expected = ("https://[::1]:8081".into(), Some(path("a.crt")));
+        assert_eq!(secure, Ok(expected));
+        let any = place(&format!("listen = \"127.0.0.1:0\"\n{tls}"));
+        assert!(any.is_err_and(|why| why.contains("--url https://127.0.0.1:PORT")));
     }
 
     #[test]

@@ -59,19 +59,26 @@ pub fn camera_token(path: &Path) -> Result<CameraToken, String> {
         .map_err(|error| format!("'{name}' holds no camera's token: {error}"))
 }
 
-/// How a server proves itself over TLS: with the certificate and the key in these PEM
-/// files. The error is a sentence with the file and what to do.
-pub fn tls(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {
-    let read = |path: &Path| {
-        let advice = "make a certificate and its key with: launcher keys certificate";
-        read_text(path).map_err(|error| format!("'{}': {error}; {advice}", path.display()))
-    };
-    let chain = CertificateDer::pem_slice_iter(read(certificate)?.as_bytes())
+/// The certificates in a PEM file, at least one: first the server's own, then those that it
+/// builds on. The error is a sentence with the file and what to do.
+pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    CertificateDer::pem_slice_iter(read_pem(file)?.as_bytes())
         .collect::<Result<Vec<_>, _>>()
         .ok()
         .filter(|chain| !chain.is_empty())
-        .ok_or_else(|| format!("'{}' holds no certificate in PEM", certificate.display()))?;
-    let private = PrivateKeyDer::from_pem_slice(read(key)?.as_bytes())
+        .ok_or_else(|| format!("'{}' holds no certificate in PEM", file.display()))
+}
+
+fn read_pem(path: &Path) -> Result<String, String> {
+    let advice = "make a certificate and its key with: launcher keys certificate";
+    read_text(path).map_err(|error| format!("'{}': {error}; {advice}", path.display()))
+}
+
+/// How a server proves itself over TLS: with the certificate and the key in these PEM
+/// files. The error is a sentence with the file and what to do.
+pub fn tls(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {
+    let chain = certificates(certificate)?;
+    let private = PrivateKeyDer::from_pem_slice(read_pem(key)?.as_bytes())
         .map_err(|_| format!("'{}' holds no private key in PEM", key.display()))?;
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::frame::Frame;
 
@@ -42,6 +43,8 @@ struct Queue {
     /// Whether that is because it was full, rather than because it begins.
     behind: bool,
     dropped: u64,
+    /// From when on frames are wanted, and how far apart; `None`: all of them are.
+    wanted: Option<(Instant, Duration)>,
 }
 
 impl Consumer {
@@ -65,6 +68,12 @@ impl Consumer {
         Some(frame)
     }
 
+    /// Wants no frame before `from`, and then one each `interval`: others that are pushed
+    /// out are not counted as dropped.
+    pub fn want(&self, from: Instant, interval: Duration) {
+        self.lock().wanted = Some((from, interval));
+    }
+
     /// Frames that were dropped since this consumer came because it did not keep up.
     pub fn dropped(&self) -> u64 {
         self.lock().dropped
@@ -83,14 +92,16 @@ impl Consumer {
         let mut queue = self.lock();
         let inter = frame.codec.is_inter();
         if inter && queue.needs_key && !frame.key {
-            queue.dropped += u64::from(queue.behind);
+            if queue.behind {
+                queue.count_dropped();
+            }
             return Offered::NeedsKey;
         }
         if inter && self.is_full(&queue, frame) {
             if !frame.key {
                 queue.needs_key = true;
                 queue.behind = true;
-                queue.dropped += 1;
+                queue.count_dropped();
                 return Offered::NeedsKey;
             }
             queue.drop_oldest(usize::MAX);
@@ -126,10 +137,24 @@ impl Consumer {
 
 impl Queue {
     fn drop_oldest(&mut self, count: usize) {
-        for frame in self.frames.drain(..count.min(self.frames.len())) {
-            self.bytes -= frame.buffer.size();
-            self.dropped += 1;
+        for _ in 0..count.min(self.frames.len()) {
+            if let Some(frame) = self.frames.pop_front() {
+                self.bytes -= frame.buffer.size();
+                self.count_dropped();
+            }
         }
+    }
+
+    /// Counts a frame that was dropped, if it was wanted.
+    fn count_dropped(&mut self) {
+        let now = Instant::now();
+        if let Some((from, interval)) = &mut self.wanted {
+            if now < *from {
+                return;
+            }
+            *from = now + *interval;
+        }
+        self.dropped += 1;
     }
 }
 
@@ -193,6 +218,27 @@ mod tests {
             "by time, a second being the most"
         );
         assert_eq!(consumer.dropped(), 3);
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_not_counted() {
+        let limits = Limits {
+            frames: 1,
+            ..LIMITS
+        };
+        let offered = |from: Instant, interval: Duration| {
+            let consumer = Consumer::new(limits, || {});
+            consumer.want(from, interval);
+            for number in 0..4 {
+                consumer.offer(&jpeg(number, 10));
+            }
+            assert_eq!(waiting(&consumer), [3]);
+            consumer.dropped()
+        };
+        let (now, hour) = (Instant::now(), Duration::from_secs(3600));
+        assert_eq!(offered(now + hour, Duration::ZERO), 0, "it rests");
+        assert_eq!(offered(now, Duration::ZERO), 3, "it is slow");
+        assert_eq!(offered(now, hour), 1, "of three it wanted one");
     }
 
     #[test]

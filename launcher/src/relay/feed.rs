@@ -124,17 +124,16 @@ impl Feed {
         }
     }
 
-    /// Tells the listeners where the state is another one than they know; that one.
-    pub(super) fn look(self: &Arc<Self>) -> Option<State> {
+    /// Tells the listeners where the state is another one than they know.
+    pub(super) fn look(self: &Arc<Self>) {
         let state = self.state();
         let mut health = self.lock_health();
         if health.told.as_ref() == Some(&state) {
-            return None;
+            return;
         }
-        health.told = Some(state.clone());
+        health.told = Some(state);
         drop(health);
         self.tell(&Event::StateChanged(self.clone()));
-        Some(state)
     }
 
     /// The streams by number.
@@ -191,33 +190,37 @@ impl Feed {
         }
     }
 
-    /// Looks after placeholders and what is encoded; to be called a few times a second.
-    pub(super) fn tend(&self, maker: &Maker) {
+    /// Looks after placeholders and what is encoded; to be called a few times a second,
+    /// and at the time that it returns.
+    pub(super) fn tend(&self, maker: &Maker) -> Option<Instant> {
         let now = Instant::now();
-        for (_, stream) in self.streams() {
-            stream.tend(now, maker);
-        }
+        let streams = self.streams().into_iter();
+        let next = streams.filter_map(|(_, stream)| stream.tend(now, maker));
+        let next = next.min();
         let derived = self.lock_derived().clone();
         if let Some((_, derived)) = derived {
             derived.tend();
         }
+        next
     }
 
     /// The camera came, for the first time or again.
-    pub fn joined(&self) {
+    pub fn joined(self: &Arc<Self>) {
         self.enter(Presence::Here {
             since: Instant::now(),
         });
         for (_, stream) in self.streams() {
             stream.restart();
         }
+        self.look();
     }
 
     /// The camera left.
-    pub fn left(&self) {
+    pub fn left(self: &Arc<Self>) {
         self.enter(Presence::Gone {
             since: Instant::now(),
         });
+        self.look();
     }
 
     /// The camera, or somebody by its name, was not let in. That says something about

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
+use tokio::sync::watch;
+
 use super::feed::{Feed, Presence, REFUSAL};
 use super::stream::Stream;
 
@@ -20,7 +22,7 @@ pub enum Event {
     /// Viewers can start at this stream: the first such frame since the camera
     /// came, came back or changed its codec.
     Ready(Arc<Feed>, Arc<Stream>),
-    /// [`Feed::state`] is another one than it was; told within a tenth of a second.
+    /// [`Feed::state`] is another one than it was.
     StateChanged(Arc<Feed>),
     /// A camera that left long ago made room for a new one.
     Forgotten(Arc<Feed>),
@@ -66,18 +68,32 @@ impl Listeners {
 /// held at once.
 pub struct Feeds {
     listeners: Arc<Listeners>,
+    changes: watch::Receiver<()>,
     feeds: Mutex<HashMap<Arc<str>, Arc<Feed>>>,
     refused: Mutex<VecDeque<Refused>>,
 }
 
 impl Feeds {
     /// An empty table.
-    pub fn new(listeners: Listeners) -> Self {
+    pub fn new(mut listeners: Listeners) -> Self {
+        let (changed, changes) = watch::channel(());
+        listeners.add(move |event| match event {
+            Event::Opened(_) | Event::StateChanged(_) | Event::Forgotten(_) => {
+                changed.send_replace(());
+            }
+            Event::Ready(..) => {}
+        });
         Self {
             listeners: Arc::new(listeners),
+            changes,
             feeds: Mutex::default(),
             refused: Mutex::default(),
         }
+    }
+
+    /// Changes when the state of a camera does, and when one comes or is forgotten.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changes.clone()
     }
 
     /// Every feed, by name.

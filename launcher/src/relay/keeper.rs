@@ -1,17 +1,16 @@
-//! Notices which cameras fall silent and which are back, and shows it to their viewers.
+//! Notices which cameras fall silent, and shows it to their viewers.
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
 use super::feeds::Feeds;
 use super::placeholder::Maker;
-use super::state::State;
 
-/// How often all cameras are looked at.
+/// How often all cameras are looked at; one that falls silent just when it does.
 const ROUND: Duration = Duration::from_millis(100);
 
 /// Looks at all cameras until it is dropped.
@@ -28,16 +27,17 @@ impl Keeper {
         let thread = thread::Builder::new()
             .name("keeper".into())
             .spawn(move || {
-                while stopped.recv_timeout(ROUND) == Err(RecvTimeoutError::Timeout) {
-                    for feed in feeds.all() {
-                        feed.tend(&maker);
-                        if let Some(State::Stale { .. }) = feed.look() {
-                            tracing::warn!(
-                                "camera {}: it is connected, but sends no pictures",
-                                feed.name()
-                            );
-                        }
-                    }
+                let mut wait = ROUND;
+                while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+                    let round = Instant::now() + ROUND;
+                    let feeds = feeds.all();
+                    let dues = feeds.iter().filter_map(|feed| {
+                        let due = feed.tend(&maker);
+                        feed.look();
+                        due
+                    });
+                    let due = dues.min().map_or(round, |due| due.min(round));
+                    wait = due.saturating_duration_since(Instant::now());
                 }
             })
             .context("no thread that looks after the cameras")?;
@@ -62,9 +62,8 @@ impl Drop for Keeper {
 mod tests {
     use super::*;
 
-    use std::time::Instant;
-
     use crate::relay::feeds::{Event, Listeners};
+    use crate::relay::state::STALE;
 
     /// What a step may take; only ever reached when a test fails.
     const DEADLINE: Duration = Duration::from_secs(20);
@@ -98,7 +97,7 @@ mod tests {
             let pushed = Instant::now();
             assert_eq!(next(), "live");
             assert_eq!(next(), "stale");
-            assert!(pushed.elapsed() >= Duration::from_secs(1));
+            assert!(pushed.elapsed() >= STALE);
         }
         feed.left();
         assert_eq!(next(), "gone");

@@ -12,6 +12,7 @@ pub mod feed;
 pub mod feeds;
 mod files;
 pub mod frame;
+mod intake;
 pub mod jpeg;
 mod keeper;
 #[cfg(test)]

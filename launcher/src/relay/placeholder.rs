@@ -34,8 +34,8 @@ pub(super) struct Standby {
     /// The frames since the last key frame; of JPEG the last one.
     last: VecDeque<Arc<Frame>>,
     bytes: usize,
-    /// Whether a placeholder was ordered since the last frame.
-    ordered: bool,
+    /// The last frame, where a placeholder was ordered since.
+    ordered: Option<Arc<Frame>>,
     card: Option<Card>,
     shown: Option<Instant>,
 }
@@ -65,7 +65,7 @@ impl Standby {
     /// The camera sent a frame; whether the frames since the last key frame are too many
     /// to be kept.
     pub fn note(&mut self, frame: &Arc<Frame>) -> bool {
-        self.ordered = false;
+        self.ordered = None;
         self.card = None;
         self.shown = None;
         if frame.key {
@@ -98,9 +98,10 @@ impl Standby {
         newest: &Arc<Frame>,
         since: SystemTime,
     ) -> Option<Material> {
-        if std::mem::replace(&mut self.ordered, true) {
+        if self.ordered.is_some() {
             return None;
         }
+        self.ordered = Some(newest.clone());
         Some(Material {
             stream: Arc::downgrade(stream),
             camera: camera.clone(),
@@ -112,19 +113,25 @@ impl Standby {
 
     /// It was not taken; it may be ordered again.
     pub fn was_not_ordered(&mut self) {
-        self.ordered = false;
+        self.ordered = None;
     }
 
     /// Shows that from now on, unless the camera sent something since it was ordered.
     pub fn put(&mut self, card: Card) {
-        if self.ordered {
+        let ordered = self.ordered.as_ref();
+        if ordered.is_some_and(|of| Arc::ptr_eq(of, &card.of)) {
             self.card = Some(card);
         }
     }
 
+    /// When the next one is to be shown, where one is.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.shown.map(|shown| shown + INTERVAL)
+    }
+
     /// The placeholder to show now, if one is due.
     pub fn due(&mut self, now: Instant) -> Option<Frame> {
-        if self.shown.is_some_and(|shown| now - shown < INTERVAL) {
+        if self.next_due().is_some_and(|due| now < due) {
             return None;
         }
         let card = self.card.as_mut()?;
@@ -349,7 +356,13 @@ mod tests {
         standby.put(card());
         let begin = Instant::now();
         assert!(standby.due(begin).is_none(), "nobody ordered it");
-        standby.ordered = true;
+        standby.ordered = Some(frame(true, 1));
+        standby.put(card());
+        assert!(
+            standby.due(begin).is_none(),
+            "it was ordered of another one"
+        );
+        standby.ordered = Some(last.clone());
         standby.put(card());
         let shown = standby.due(begin).expect("it is due");
         assert!(shown.placeholder && shown.key);

@@ -68,10 +68,15 @@ impl fmt::Display for State {
 }
 
 /// Without a frame for this long, a camera is stale; one that sends seldom has
-/// [`MISSED`] of its intervals.
-const STALE: Duration = Duration::from_secs(1);
+/// [`MISSED`] of its intervals. It leaves time to show so within a second.
+pub(super) const STALE: Duration = Duration::from_millis(750);
 /// Frames that may be missing.
 const MISSED: u32 = 3;
+/// Without a frame for this long, a camera may be falling silent; one that sends seldom
+/// has [`SUSPECT`] of its intervals.
+const SUSPICION: Duration = Duration::from_millis(250);
+/// See [`SUSPICION`].
+const SUSPECT: u32 = 2;
 /// Intervals between frames that are remembered.
 const INTERVALS: usize = 8;
 /// What rates are told of.
@@ -96,6 +101,8 @@ pub(super) struct Arrivals {
     /// Whether what came next follows the last one without a pause that the camera meant.
     follows: bool,
     intervals: VecDeque<Duration>,
+    /// Their median: one long pause makes no slow camera.
+    usual: Duration,
     /// When each frame of the window came, and its bytes.
     window: VecDeque<(Instant, usize)>,
 }
@@ -108,6 +115,9 @@ impl Arrivals {
                 self.intervals.pop_front();
             }
             self.intervals.push_back(now - before);
+            let mut sorted: Vec<_> = self.intervals.iter().collect();
+            sorted.sort_unstable();
+            self.usual = *sorted[sorted.len() / 2];
         }
         self.follows = true;
         self.last = Some((now, wall));
@@ -134,17 +144,19 @@ impl Arrivals {
 
     /// Whether the last frame is of now.
     pub fn is_fresh(&self, now: Instant) -> bool {
-        self.last
-            .is_some_and(|(last, _)| now.saturating_duration_since(last) <= self.patience())
+        self.stale_at().is_some_and(|at| now < at)
     }
 
-    /// How long the next frame may take.
-    fn patience(&self) -> Duration {
-        let mut sorted: Vec<_> = self.intervals.iter().copied().collect();
-        sorted.sort_unstable();
-        // The median: one long pause makes no slow camera.
-        let usual = sorted.get(sorted.len() / 2).copied().unwrap_or_default();
-        STALE.max(usual * MISSED)
+    /// When the last frame is no more of now.
+    pub fn stale_at(&self) -> Option<Instant> {
+        let (last, _) = self.last?;
+        Some(last + STALE.max(self.usual * MISSED))
+    }
+
+    /// When the next frame is so late that there may be none; before [`Self::stale_at`].
+    pub fn suspect_at(&self) -> Option<Instant> {
+        let (last, _) = self.last?;
+        Some(last + SUSPICION.max(self.usual * SUSPECT))
     }
 
     /// What came in the last two seconds.
@@ -191,19 +203,21 @@ mod tests {
     fn goes_stale_after(arrivals: &Arrivals, last: Instant) -> Duration {
         let after = |millis: &u64| !arrivals.is_fresh(last + Duration::from_millis(*millis));
         let millis = (0..60_000).find(after).expect("it goes stale");
-        Duration::from_millis(millis - 1)
+        Duration::from_millis(millis)
     }
 
     #[test]
-    fn goes_stale_after_a_second_or_three_frames() {
+    fn goes_stale_within_a_second_or_three_frames() {
         assert!(!Arrivals::default().is_fresh(Instant::now()));
         let (fast, begin) = arrivals((0..100).map(|frame| frame * 33));
         let last = begin + Duration::from_millis(99 * 33);
-        assert_eq!(goes_stale_after(&fast, last), Duration::from_secs(1));
+        assert_eq!(goes_stale_after(&fast, last), STALE);
+        assert_eq!(fast.suspect_at(), Some(last + SUSPICION));
 
         let (slow, begin) = arrivals((0..10).map(|frame| frame * 2000));
         let last = begin + Duration::from_secs(18);
         assert_eq!(goes_stale_after(&slow, last), Duration::from_secs(6));
+        assert_eq!(slow.suspect_at(), Some(last + Duration::from_secs(4)));
     }
 
     #[test]
@@ -211,13 +225,13 @@ mod tests {
         let times = (0..100).map(|frame| frame * 33 + if frame > 90 { 30_000 } else { 0 });
         let (stalled, begin) = arrivals(times);
         let last = begin + Duration::from_millis(99 * 33 + 30_000);
-        assert_eq!(goes_stale_after(&stalled, last), Duration::from_secs(1));
+        assert_eq!(goes_stale_after(&stalled, last), STALE);
 
         let (mut away, begin) = arrivals([0]);
         away.restart();
         let last = begin + Duration::from_secs(3600);
         away.note(last, SystemTime::now(), 1000);
-        assert_eq!(goes_stale_after(&away, last), Duration::from_secs(1));
+        assert_eq!(goes_stale_after(&away, last), STALE);
     }
 
     #[test]

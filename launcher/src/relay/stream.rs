@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use gst::prelude::*;
 
@@ -10,9 +10,9 @@ use super::consumer::{Consumer, Offered};
 use super::feed::Feed;
 use super::feeds::Event;
 use super::frame::{Codec, Frame};
+use super::intake;
 use super::placeholder::{Card, Maker, Standby};
 use super::state::{Arrivals, Rate};
-use super::{annexb, jpeg};
 
 /// A key frame is not asked for again within this time.
 const KEY_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
@@ -261,42 +261,10 @@ impl Stream {
         let Some((buffer, caps)) = sample.buffer_owned().zip(sample.caps_owned()) else {
             return;
         };
-        let codec = Codec::of(&caps);
-        let (buffer, jpeg) = match codec {
-            Codec::Jpeg => match check_jpeg(buffer) {
-                Ok((buffer, picture)) => (buffer, Some(picture)),
-                Err(why) => return self.complain(&codec, &why),
-            },
-            Codec::H264 | Codec::H265 => match check_units(&buffer) {
-                Ok(()) => (buffer, None),
-                Err(why) => return self.complain(&codec, &why),
-            },
-            _ => (buffer, None),
-        };
-        let now = gst::SystemClock::obtain().time();
-        let segment = sample
-            .segment()
-            .and_then(|segment| segment.downcast_ref::<gst::ClockTime>());
-        let on_clock = |time: Option<gst::ClockTime>| {
-            Some(segment?.to_running_time(time?)? + base_time).map(|time| time.min(now))
-        };
-        let captured = on_clock(buffer.pts()).unwrap_or(now);
-        let key = !codec.is_inter() || !buffer.flags().contains(gst::BufferFlags::DELTA_UNIT);
-        let wall = sender_time(&buffer)
-            .unwrap_or_else(|| SystemTime::now() - Duration::from(now.saturating_sub(captured)));
-        self.pass_on(Frame {
-            buffer,
-            caps,
-            codec,
-            captured,
-            pictured: captured,
-            wall,
-            arrived: Instant::now(),
-            sequence: 0,
-            placeholder: false,
-            key,
-            jpeg,
-        });
+        match intake::frame(buffer, caps, sample.segment(), base_time) {
+            Ok(frame) => self.pass_on(frame),
+            Err((codec, why)) => self.complain(&codec, &why),
+        }
     }
 
     /// Gives a frame its number and passes it on.
@@ -306,6 +274,7 @@ impl Stream {
         state.set_codec(frame.codec.clone());
         frame.sequence = state.sequence;
         state.sequence += 1;
+        let revives = !frame.placeholder && !state.arrivals.is_fresh(frame.arrived);
         if !frame.placeholder {
             let size = frame.buffer.size();
             state.counts.frames += 1;
@@ -314,6 +283,7 @@ impl Stream {
             if frame.codec.is_inter() && !frame.key && state.standby.shows() {
                 // It continues what viewers do not see any more.
                 drop(state);
+                self.tell_state(revives);
                 return self.request_key();
             }
         }
@@ -339,6 +309,7 @@ impl Stream {
             needs_key |= consumer.offer(&frame) == Offered::NeedsKey;
             consumer.wake();
         }
+        self.tell_state(revives);
         if needs_key {
             self.request_key();
         }
@@ -347,9 +318,16 @@ impl Stream {
         }
     }
 
+    /// Tells at once that the camera is live (again), where this says so.
+    fn tell_state(&self, revives: bool) {
+        if revives && let Some(feed) = self.feed.upgrade() {
+            feed.look();
+        }
+    }
+
     /// Passes on a frame of whole units, checked; whether it is good.
     pub(super) fn pass_on_units(self: &Arc<Self>, frame: Frame) -> bool {
-        match check_units(&frame.buffer) {
+        match intake::check_units(&frame.buffer) {
             Ok(()) => self.pass_on(frame),
             Err(why) => {
                 self.complain(&frame.codec, &why);
@@ -373,36 +351,45 @@ impl Stream {
     }
 
     /// Shows viewers that stay a placeholder while the camera sends nothing; to be called
-    /// a few times a second.
-    pub(super) fn tend(self: &Arc<Self>, now: Instant, maker: &Maker) {
+    /// a few times a second, and at the time that it returns.
+    ///
+    /// It is made as soon as a frame is late, and shown when there is no doubt any more:
+    /// making it takes its time.
+    pub(super) fn tend(self: &Arc<Self>, now: Instant, maker: &Maker) -> Option<Instant> {
         let mut state = self.lock();
-        let is_silent = !state.arrivals.is_fresh(now) || state.standby.shows();
-        let Some((_, since)) = state.arrivals.last().filter(|_| is_silent) else {
-            return;
-        };
-        let shown = state.codec.as_ref().is_some_and(|codec| !codec.is_audio());
-        if !shown || state.consumers.is_empty() {
-            return;
+        let (_, since) = state.arrivals.last()?;
+        let stale_at = state.arrivals.stale_at()?;
+        let is_late = state.arrivals.suspect_at().is_some_and(|at| at <= now);
+        let is_silent = stale_at <= now || state.standby.shows();
+        let next = (!is_silent).then_some(stale_at);
+        let is_shown = state.codec.as_ref().is_some_and(|codec| !codec.is_audio())
+            && !state.consumers.is_empty();
+        if !is_shown || !(is_late || is_silent) {
+            return next;
         }
-        if let Some(frame) = state.standby.due(now) {
+        if is_silent && let Some(frame) = state.standby.due(now) {
             // A camera that is back may send something else.
             let is_same = state.codec.as_ref() == Some(&frame.codec);
+            let next = state.standby.next_due();
             drop(state);
             if is_same {
                 self.pass_on(frame);
             }
-            return;
+            return next;
         }
-        let Some(newest) = state.newest.clone().filter(|newest| !newest.placeholder) else {
-            return;
-        };
-        let order = state.standby.order(self, &self.camera, &newest, since);
+        let newest = state.newest.clone().filter(|newest| !newest.placeholder);
+        let order = newest.and_then(|newest| {
+            let camera = &self.camera;
+            state.standby.order(self, camera, &newest, since)
+        });
+        let next = next.or(state.standby.next_due());
         drop(state);
         if let Some(order) = order
             && !maker.order(order)
         {
             self.lock().standby.was_not_ordered();
         }
+        next
     }
 
     /// A placeholder is made.
@@ -486,42 +473,6 @@ impl Drop for Attachment {
             .cloned()
             .collect();
     }
-}
-
-/// When the sender says that it captured this, where it knows.
-fn sender_time(buffer: &gst::BufferRef) -> Option<SystemTime> {
-    buffer
-        .iter_meta::<gst::ReferenceTimestampMeta>()
-        .find(|meta| {
-            let reference = meta.reference().structure(0);
-            reference.is_some_and(|reference| reference.name() == "timestamp/x-unix")
-        })
-        .and_then(|meta| UNIX_EPOCH.checked_add(Duration::from(meta.timestamp())))
-}
-
-/// Checks an access unit.
-fn check_units(buffer: &gst::Buffer) -> Result<(), annexb::Malformed> {
-    let map = buffer
-        .map_readable()
-        .map_err(|_| annexb::Malformed::NoStart)?;
-    annexb::check(&map)
-}
-
-/// Checks a JPEG and makes it one piece of memory, as `rtpjpegpay` expects it.
-fn check_jpeg(mut buffer: gst::Buffer) -> Result<(gst::Buffer, jpeg::Picture), jpeg::Malformed> {
-    if buffer.n_memory() > 1
-        && let Some(memory) = buffer.all_memory()
-    {
-        let buffer = buffer.make_mut();
-        buffer.remove_all_memory();
-        buffer.append_memory(memory);
-    }
-    let map = buffer
-        .map_readable()
-        .map_err(|_| jpeg::Malformed::Truncated)?;
-    let picture = jpeg::check(&map)?;
-    drop(map);
-    Ok((buffer, picture))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
@@ -65,6 +66,11 @@ impl Newest {
     pub fn poll(&self, context: &Context<'_>) -> Poll<Arc<Frame>> {
         *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
         self.consumer.take().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// As [`Consumer::want`].
+    pub fn want(&self, from: Instant, interval: Duration) {
+        self.consumer.want(from, interval);
     }
 }
 

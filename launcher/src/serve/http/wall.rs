@@ -37,10 +37,12 @@ const PLACEHOLDER: u8 = 1;
 pub const MAX_SHOWN: usize = 64;
 /// The largest message of a client, in bytes.
 const MAX_MESSAGE: usize = 64 << 10;
-/// How often is looked whether a state changed or a camera came.
+/// How often is looked whether there is something new to attach to.
 const LOOK: Duration = Duration::from_millis(250);
 /// So many looks, and the status is told even when no state changed.
 const LOOKS: u32 = 4;
+/// The least between two of those: cameras may come all at once.
+const SPACING: Duration = Duration::from_millis(50);
 
 /// What a client says.
 #[derive(Deserialize)]
@@ -135,8 +137,17 @@ async fn show(
     };
     let mut looks = tokio::time::interval(LOOK);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut look, mut told) = (0, Vec::new());
+    let mut changes = site.feeds.changes();
+    changes.mark_changed();
+    let (mut look, mut rested) = (0, Instant::now());
     loop {
+        // That something changed is only forgotten once it is told.
+        let mut news = changes.clone();
+        let changed = async move {
+            // An error would mean that there are no feeds any more, and the site has them.
+            let _ = news.changed().await;
+            tokio::time::sleep_until(rested).await;
+        };
         tokio::select! {
             message = socket.recv() => match message.transpose()? {
                 None | Some(Message::Close(_)) => {
@@ -162,15 +173,19 @@ async fn show(
                     socket.send(Message::Binary(picture)).await?;
                 }
             }
+            () = changed => {
+                changes.mark_unchanged();
+                wall.find();
+                rested = Instant::now() + SPACING;
+                let cameras = api::visible(&site, &wall.visitor, asked);
+                socket.send(text_of(&News::Cameras(cameras))).await?;
+            }
             _ = looks.tick() => {
                 wall.find();
-                let states: Vec<_> = api::feeds(&site, &wall.visitor).map(|feed| feed.state()).collect();
-                if look == 0 || states != told {
-                    let cameras = api::visible(&site, &wall.visitor, asked);
-                    socket.send(text_of(&News::Cameras(cameras))).await?;
-                    told = states;
-                }
                 look = (look + 1) % LOOKS;
+                if look == 0 {
+                    changes.mark_changed();
+                }
             }
             () = site.closed() => return Ok(End { code: close_code::AWAY, why: "the relay stops" }),
         }
@@ -227,6 +242,7 @@ impl Wall {
                 (number, Shown::new(wish.camera))
             });
             shown.interval = interval;
+            shown.want();
             self.shown.insert(number, shown);
         }
         self.find();
@@ -253,6 +269,7 @@ impl Wall {
                 && let Ok(stream) = jpegs(&feed)
             {
                 shown.source = Some((Newest::of(&stream), feed.viewers().watch(Way::Http)));
+                shown.want();
             }
         }
     }
@@ -308,6 +325,14 @@ impl Shown {
             next
         };
         self.due.as_mut().reset(next);
+        self.want();
         Poll::Ready(frame)
+    }
+
+    /// Says which pictures are wanted: the others are not left out because this is slow.
+    fn want(&self) {
+        if let Some((newest, _)) = &self.source {
+            newest.want(self.due.deadline().into_std(), self.interval);
+        }
     }
 }
