@@ -3,7 +3,8 @@
 //! Every fragment tells when its frame was captured on the sender's clock, and arrives at some
 //! time on ours. The smallest difference in each second is the path at its fastest; a line
 //! through those minima gives the clocks' offset and skew. What is handed out follows that line
-//! by at most [`SLEW`], so that capture times never jump unless the sender's clock did.
+//! by at most [`SLEW`], so that capture times never jump unless the sender's clock did, or the
+//! path got so much longer or shorter that frames would be judged by the wrong time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -18,15 +19,25 @@ const SLEW: f64 = 500_000.0;
 const MAX_SKEW: f64 = 500e-6;
 /// Seconds of minima before a skew is fitted.
 const FIT_AFTER: usize = 8;
-/// How much earlier than possible a frame must seem for the sender's clock to have stepped.
-const STEP_BACK: i64 = 500_000_000;
-/// How much later, several times in a row, likewise.
-const STEP_FORWARD: i64 = 10_000_000_000;
-const STEP_CONFIRM: u32 = 3;
+/// Least difference, in nanoseconds, that is a step rather than a path's usual change.
+const LEAST_STEP: Duration = Duration::from_millis(10);
+/// For so long everything must come too late before that is believed to stay so,
+const LATER_FOR: Duration = Duration::from_secs(1);
+/// unless it is later, in nanoseconds, than any path makes it,
+const MUCH_LATER: i64 = 10_000_000_000;
+/// and that so many times in a row.
+const LATER_CONFIRM: u32 = 3;
 
 struct Minimum {
     at: Time,
     delta: i64,
+}
+
+/// Fragments that came too late, with none in time between them.
+struct Later {
+    since: Time,
+    least: i64,
+    fragments: u32,
 }
 
 /// Maps the sender's capture times to ours.
@@ -42,13 +53,16 @@ pub(crate) struct Clock {
     /// What is handed out at `applied_at`.
     applied: f64,
     applied_at: Time,
-    steps: u32,
+    /// Nanoseconds that are a step.
+    step: i64,
+    later: Option<Later>,
     started: Time,
 }
 
 impl Clock {
-    pub(crate) fn new() -> Self {
-        Self {
+    /// The clock of a sender whose frames may take `latency` beyond the one-way delay.
+    pub(crate) fn new(latency: Duration) -> Self {
+        let mut clock = Self {
             last_capture: None,
             minima: VecDeque::new(),
             offset: 0.0,
@@ -56,9 +70,17 @@ impl Clock {
             fitted_at: Time::default(),
             applied: 0.0,
             applied_at: Time::default(),
-            steps: 0,
+            step: 0,
+            later: None,
             started: Time::default(),
-        }
+        };
+        clock.set_latency(latency);
+        clock
+    }
+
+    /// How long, beyond the one-way delay, frames may take: what is off by half of that is a step.
+    pub(crate) fn set_latency(&mut self, latency: Duration) {
+        self.step = (latency / 2).max(LEAST_STEP).as_nanos() as i64;
     }
 
     /// Extends the 32 bits of a capture time to the sender's microseconds, by the nearest value
@@ -80,19 +102,17 @@ impl Clock {
             self.restart(now, delta);
             return;
         }
-        let early = self.line(now) as i64 - delta;
-        if early > STEP_BACK {
+        let late = delta - self.line(now) as i64;
+        if late < -self.step {
+            // Nothing comes before it can.
             self.restart(now, delta);
             return;
         }
-        if -early > STEP_FORWARD {
-            self.steps += 1;
-            if self.steps >= STEP_CONFIRM {
-                self.restart(now, delta);
-            }
+        if late > self.step {
+            self.wait_and_see(now, delta, late);
             return;
         }
-        self.steps = 0;
+        self.later = None;
         match self.minima.back_mut() {
             Some(last) if now.since(last.at) < Duration::from_secs(1) => {
                 last.delta = last.delta.min(delta);
@@ -124,14 +144,31 @@ impl Clock {
         self.skew * 1e6
     }
 
+    /// Takes note of what came too late: where nothing comes sooner any more, it is in time.
+    fn wait_and_see(&mut self, now: Time, delta: i64, late: i64) {
+        let later = self.later.get_or_insert(Later {
+            since: now,
+            least: delta,
+            fragments: 0,
+        });
+        later.least = later.least.min(delta);
+        later.fragments += 1;
+        let stays = now.since(later.since) >= LATER_FOR
+            || late > MUCH_LATER && later.fragments >= LATER_CONFIRM;
+        if stays {
+            let least = later.least;
+            self.restart(now, least);
+        }
+    }
+
+    /// Begins anew with `delta`; clocks go on as fast as before.
     fn restart(&mut self, now: Time, delta: i64) {
         self.minima.clear();
         self.minima.push_back(Minimum { at: now, delta });
         self.offset = delta as f64;
         self.applied = delta as f64;
         (self.fitted_at, self.applied_at, self.started) = (now, now, now);
-        self.skew = 0.0;
-        self.steps = 0;
+        self.later = None;
     }
 
     fn line(&self, now: Time) -> f64 {
@@ -148,16 +185,14 @@ impl Clock {
                 .map(|m| (seconds(m.at), (m.delta - base) as f64))
         };
         let n = self.minima.len() as f64;
-        self.skew = if self.minima.len() < FIT_AFTER {
-            0.0
-        } else {
+        if self.minima.len() >= FIT_AFTER {
             let (sx, sy) = points().fold((0.0, 0.0), |(sx, sy), (x, y)| (sx + x, sy + y));
             let (mx, my) = (sx / n, sy / n);
             let (xx, xy) = points().fold((0.0, 0.0), |(xx, xy), (x, y)| {
                 (xx + (x - mx) * (x - mx), xy + (x - mx) * (y - my))
             });
-            (xy / xx / 1e9).clamp(-MAX_SKEW, MAX_SKEW)
-        };
+            self.skew = (xy / xx / 1e9).clamp(-MAX_SKEW, MAX_SKEW);
+        }
         let lowest = points()
             .map(|(x, y)| y - self.skew * x * 1e9)
             .fold(f64::INFINITY, f64::min);
@@ -189,7 +224,7 @@ mod tests {
     /// Runs `seconds` at 30 frames a second; `clock(true time) -> sender's µs`, delays from a
     /// seeded source. Returns the error of each mapped capture time against the true one, in ns.
     fn run(seconds: u64, skew_ppm: f64, jitter_us: u64, step_at: Option<u64>) -> Vec<i64> {
-        let mut clock = Clock::new();
+        let mut clock = Clock::new(Duration::from_millis(120));
         let mut state = 1u64;
         let mut errors = Vec::new();
         for frame in 0..seconds * 30 {
@@ -252,7 +287,7 @@ mod tests {
 
     #[test]
     fn the_32_bits_wrap() {
-        let mut clock = Clock::new();
+        let mut clock = Clock::new(Duration::from_millis(120));
         let first = clock.extend(u32::MAX - 10);
         assert_eq!(clock.extend(5), first + 16);
         assert_eq!(clock.extend(u32::MAX), first + 10);

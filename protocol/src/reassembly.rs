@@ -119,6 +119,8 @@ pub(crate) struct Reassembly {
     next: Option<u64>,
     /// The newest frame number seen, extended.
     newest: Option<u64>,
+    /// Frames before this one that are not whole are too old to wait for.
+    given_up_before: u64,
     frames: BTreeMap<u64, Open>,
     memory: usize,
     generation: Option<u8>,
@@ -176,6 +178,7 @@ impl Reassembly {
             latency,
             next: None,
             newest: None,
+            given_up_before: 0,
             frames: BTreeMap::new(),
             memory: 0,
             generation: None,
@@ -275,9 +278,14 @@ impl Reassembly {
                 .next
                 .or_else(|| self.frames.keys().next().copied())
                 .unwrap_or(number);
-            if number.abs_diff(base) >= WINDOW || size > limits.memory {
+            let stray = self.next.is_none() && number.abs_diff(base) >= WINDOW;
+            if stray || size > limits.memory {
                 return Outcome::NoRoom;
             }
+            // After an outage: what is so far behind the newest is kept nowhere any more.
+            self.given_up_before = self
+                .given_up_before
+                .max((number + 1).saturating_sub(WINDOW));
             self.memory += size;
             self.open(
                 now,
@@ -315,6 +323,7 @@ impl Reassembly {
     fn open(&mut self, now: Time, number: u64, assembly: Assembly, capture: u64, timing: Timing) {
         let over_at = now + timing.reorder;
         let begin = self.next.max(self.newest.map(|newest| newest + 1));
+        let begin = begin.map(|begin| begin.max(self.given_up_before));
         let (from, captured) = match (self.last, self.newest) {
             (_, Some(newest)) if self.frames.contains_key(&newest) => {
                 (newest, self.frames[&newest].capture)
@@ -549,6 +558,9 @@ impl Reassembly {
                 return Some(GapReason::Late);
             }
         }
+        if number < self.given_up_before {
+            return Some(GapReason::Network);
+        }
         self.deadline(number, clock)
             .filter(|deadline| *deadline <= now)?;
         let arriving = self.frames.get(&number).is_some_and(|open| {
@@ -634,7 +646,9 @@ mod tests {
         let now = Time::from_nanos(1);
         stream.handle_end(now, 7 + far);
         let mut told = Vec::new();
-        stream.poll(now + latency, &Clock::new(), |output| told.push(output));
+        stream.poll(now + latency, &Clock::new(latency), |output| {
+            told.push(output)
+        });
         assert!(matches!(told[0], Output::Caps { .. }));
         assert!(matches!(told[1], Output::Gap { frames, .. } if frames == far));
         assert!(matches!(told[2], Output::Ended) && told.len() == 3);

@@ -59,8 +59,9 @@ pub fn reassembly(data: &[u8]) {
     const MEMORY: usize = 1 << 20;
     let mut input = Input(data);
     let mut now = Time::from_nanos(1_000_000_000);
-    let mut clock = Clock::new();
-    let mut stream = Reassembly::new(0, Duration::from_millis(120));
+    let latency = Duration::from_millis(120);
+    let mut clock = Clock::new(latency);
+    let mut stream = Reassembly::new(0, latency);
     let (mut base, mut told) = (input.u32(), 0u64);
     let timing = Timing {
         rtt: Duration::from_millis(20),

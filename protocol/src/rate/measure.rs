@@ -65,6 +65,8 @@ pub(super) struct Measure {
     total: u64,
     /// Nothing is made of reports before one on this packet: they tell of what was before.
     from: u64,
+    /// When the first packet left of those that reports are made something of.
+    begun: Option<Time>,
     /// Smallest one-way delay (of unknown offset) of each report lately, microseconds.
     recent: VecDeque<(Time, i64)>,
     /// Smallest of each second.
@@ -92,6 +94,7 @@ impl Measure {
             self.sent.pop_front();
         }
         self.total += len as u64;
+        self.begun.get_or_insert(now);
         self.sent.push_back(Sent {
             packet,
             at: now,
@@ -102,7 +105,20 @@ impl Measure {
     /// Begins to measure anew, with what is sent from now on.
     pub(super) fn begin_anew(&mut self) {
         self.from = self.sent.back().map_or(0, |sent| sent.packet + 1);
+        self.begun = None;
         self.unsure.clear();
+    }
+
+    /// When the first packet left since it began to.
+    pub(super) fn begun(&self) -> Option<Time> {
+        self.begun
+    }
+
+    /// Learns anew how long the path takes at its fastest.
+    pub(super) fn forget_base(&mut self) {
+        self.base.clear();
+        self.recent.clear();
+        self.wait = 0;
     }
 
     fn forget(&mut self) {

@@ -30,6 +30,10 @@ const OVERLOAD: f64 = 0.8;
 const OVERLOADED_FOR: Duration = Duration::from_millis(20);
 /// Longest pause to let a queue empty.
 const MAX_PAUSE: Duration = Duration::from_millis(400);
+/// A pause at least this long shortens a queue by about as much,
+const TELLING_PAUSE: Duration = Duration::from_millis(40);
+/// and one that is not shortened by this share of the pause is no queue: the path is longer.
+const SHORTENED: f64 = 0.25;
 /// Growth per second, as a share, of a target of one bit per second while the path is clear; of
 /// others it is the share by the root: 12 % at 4 Mbit/s.
 const INCREASE: f64 = 240.0;
@@ -74,8 +78,8 @@ pub(crate) struct Rate {
     decreased: Time,
     /// Bits per second that came through when congestion was last met.
     carried: f64,
-    /// Nothing is sent until a queue has emptied.
-    draining: bool,
+    /// Nothing is sent until a queue has emptied: how long packets waited in it.
+    draining: Option<Duration>,
     grown: Time,
 }
 
@@ -117,10 +121,12 @@ impl Rate {
     ) -> Option<Duration> {
         let clear = now.since(self.congested) > CLEAR_FOR;
         if !self.measure.on_feedback(now, feedback, clear) {
-            let drains = self.draining && self.measure.is_paused();
+            let drains = self.draining.is_some() && self.measure.is_paused();
             return drains.then(|| self.drains_in(feedback, rtt));
         }
-        self.draining = false;
+        if let Some(stood) = self.draining.take() {
+            self.judge_drain(stood);
+        }
         let limit = queue_limit(budget);
         let Some(congestion) = self.congestion(now, limit) else {
             self.grow(now);
@@ -136,9 +142,23 @@ impl Rate {
         self.carried = self.measure.capacity().unwrap_or(self.carried);
         // A queue that frames still pass in time, and has room, empties by itself.
         let full = self.measure.loss() >= BRIM_LOSS;
-        self.draining = congestion == Congestion::Heavy && (standing > budget / 2 || full);
+        let drains = congestion == Congestion::Heavy && (standing > budget / 2 || full);
+        self.draining = drains.then_some(standing);
         self.measure.begin_anew();
-        self.draining.then(|| self.drains_in(feedback, rtt))
+        drains.then(|| self.drains_in(feedback, rtt))
+    }
+
+    /// Sees whether a pause shortened what packets waited, `stood` before. Where it did not, they
+    /// wait for no queue of ours: the path got longer, or a clock stood still.
+    fn judge_drain(&mut self, stood: Duration) {
+        let Some(first) = self.measure.begun() else {
+            return;
+        };
+        let pause = first.since(self.decreased);
+        let least = stood.saturating_sub(pause.mul_f64(SHORTENED));
+        if pause >= TELLING_PAUSE && self.measure.wait() > least {
+            self.measure.forget_base();
+        }
     }
 
     /// How long what was sent and not yet reported takes to arrive.

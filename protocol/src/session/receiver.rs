@@ -54,7 +54,7 @@ impl Receiver {
             latency,
             late_policy: LatePolicy::default(),
             streams: BTreeMap::new(),
-            clock: Clock::new(),
+            clock: Clock::new(latency),
             reorder: Reorder::default(),
             loss: LossEstimator::default(),
             largest: None,
@@ -73,6 +73,7 @@ impl Receiver {
 
     pub(crate) fn set_latency(&mut self, latency: Duration) {
         self.latency = latency;
+        self.clock.set_latency(latency);
         self.streams
             .values_mut()
             .for_each(|stream| stream.set_latency(latency));

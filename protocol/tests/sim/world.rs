@@ -28,6 +28,36 @@ pub fn address(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
+/// A host's clock.
+#[derive(Clone, Copy, Default)]
+pub struct HostClock {
+    /// How much faster than true time it runs, in parts per million.
+    pub ppm: f64,
+    /// How far it is ahead when the world begins, in nanoseconds.
+    pub ahead: i64,
+}
+
+impl HostClock {
+    /// What it shows at a true time.
+    pub fn at(self, now: Time) -> Time {
+        let passed = now.since(BEGINNING).as_nanos() as f64;
+        now.offset(self.ahead + (passed * self.ppm / 1e6) as i64)
+    }
+
+    /// The true time at which it shows `shown`, or some nanoseconds later.
+    fn when(self, shown: Time) -> Time {
+        let passed = shown.offset(-self.ahead).since(BEGINNING).as_nanos() as f64;
+        let mut now = BEGINNING + Duration::from_nanos((passed / (1.0 + self.ppm / 1e6)) as u64);
+        while self.at(now) < shown {
+            now = now.offset(1);
+        }
+        now
+    }
+}
+
+/// When a world begins.
+const BEGINNING: Time = Time::from_nanos(1_000_000_000);
+
 /// Addresses of the network 10.128.0.0/9, where nobody is.
 pub fn is_nobody(address: SocketAddr) -> bool {
     matches!(address.ip(), IpAddr::V4(ip) if ip.octets()[0] == 10 && ip.octets()[1] >= 128)
@@ -42,6 +72,8 @@ pub struct World {
     pub shared: bool,
     paths: BTreeMap<(SocketAddr, SocketAddr), Path>,
     hosts: BTreeMap<SocketAddr, Endpoint>,
+    /// Clocks that are not right.
+    pub clocks: BTreeMap<SocketAddr, HostClock>,
     flights: BTreeMap<(Time, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
     counter: u64,
     pub events: Vec<(SocketAddr, PeerId, Event)>,
@@ -70,12 +102,13 @@ impl World {
     pub fn new(seed: u64, path: Conditions) -> Self {
         println!("seed {seed}, {path:?}");
         Self {
-            now: Time::from_nanos(1_000_000_000),
+            now: BEGINNING,
             rng: Rng::new(seed),
             path,
             shared: false,
             paths: BTreeMap::new(),
             hosts: BTreeMap::new(),
+            clocks: BTreeMap::new(),
             flights: BTreeMap::new(),
             counter: 0,
             events: Vec::new(),
@@ -122,6 +155,24 @@ impl World {
         self.hosts.remove(&address(at)).expect("it runs");
     }
 
+    /// What the clock of a host shows.
+    pub fn clock(&self, at: &str) -> HostClock {
+        self.clocks.get(&address(at)).copied().unwrap_or_default()
+    }
+
+    /// Lets `duration` pass while a host and its clock stand still.
+    pub fn suspend(&mut self, at: &str, duration: Duration) {
+        let endpoint = self.hosts.remove(&address(at)).expect("it runs");
+        self.run(duration);
+        self.hosts.insert(address(at), endpoint);
+        self.step(at, -(duration.as_nanos() as i64));
+    }
+
+    /// Steps the clock of a host, by nanoseconds.
+    pub fn step(&mut self, at: &str, nanos: i64) {
+        self.clocks.entry(address(at)).or_default().ahead += nanos;
+    }
+
     /// Moves an endpoint to another address.
     pub fn move_host(&mut self, from: &str, to: &str) {
         let endpoint = self.hosts.remove(&address(from)).expect("it runs");
@@ -141,7 +192,7 @@ impl World {
             late_policy: Default::default(),
             mtu: self.mtu,
         };
-        let now = self.now;
+        let now = self.clock(at).at(self.now);
         self.host(at).connect(now, connect).unwrap()
     }
 
@@ -152,7 +203,7 @@ impl World {
                 camera: camera.into(),
             },
         );
-        let now = self.now;
+        let now = self.clock(at).at(self.now);
         self.host(at).set_caps(now, peer, 0, "image/jpeg").unwrap();
         peer
     }
@@ -178,7 +229,8 @@ impl World {
         let addresses: Vec<_> = self.hosts.keys().copied().collect();
         for from in addresses {
             let endpoint = self.hosts.get_mut(&from).unwrap();
-            while let Some(transmit) = endpoint.poll_transmit(self.now, 16, &mut buffer) {
+            let now = self.clocks.get(&from).map_or(self.now, |c| c.at(self.now));
+            while let Some(transmit) = endpoint.poll_transmit(now, 16, &mut buffer) {
                 for datagram in buffer.chunks(transmit.segment_size) {
                     self.datagrams += 1;
                     if is_nobody(transmit.remote) {
@@ -257,7 +309,11 @@ impl World {
         loop {
             self.transmit();
             let flight = self.flights.first_key_value().map(|((at, _), _)| *at);
-            let timer = self.hosts.values().filter_map(Endpoint::poll_timeout).min();
+            let timers = self.hosts.iter().filter_map(|(at, endpoint)| {
+                let due = endpoint.poll_timeout()?;
+                Some(self.clocks.get(at).map_or(due, |clock| clock.when(due)))
+            });
+            let timer = timers.min();
             let next = [flight, timer]
                 .into_iter()
                 .flatten()
@@ -269,13 +325,15 @@ impl World {
             self.now = self.now.max(next);
             while let Some(entry) = self.flights.first_entry().filter(|e| e.key().0 <= self.now) {
                 let (from, to, mut datagram) = entry.remove();
+                let now = self.clocks.get(&to).map_or(self.now, |c| c.at(self.now));
                 if let Some(endpoint) = self.hosts.get_mut(&to) {
-                    endpoint.handle_datagram(self.now, from, &mut datagram);
+                    endpoint.handle_datagram(now, from, &mut datagram);
                 }
             }
-            for endpoint in self.hosts.values_mut() {
-                if endpoint.poll_timeout().is_some_and(|at| at <= self.now) {
-                    endpoint.handle_timeout(self.now);
+            for (at, endpoint) in &mut self.hosts {
+                let now = self.clocks.get(at).map_or(self.now, |c| c.at(self.now));
+                if endpoint.poll_timeout().is_some_and(|at| at <= now) {
+                    endpoint.handle_timeout(now);
                 }
             }
         }
@@ -311,8 +369,9 @@ impl World {
     /// Sends `count` frames, one each `interval`.
     pub fn stream(&mut self, at: &str, peer: PeerId, count: u64, interval: Duration, len: usize) {
         for number in 0..count {
-            let frame = self.frame(number, len);
-            let now = self.now;
+            let mut frame = self.frame(number, len);
+            let now = self.clock(at).at(self.now);
+            frame.capture = now;
             self.host(at).send_frame(now, peer, 0, frame).unwrap();
             self.run(interval);
         }
