@@ -7,7 +7,7 @@ mod support;
 
 use std::fs;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use gst::prelude::*;
@@ -414,21 +414,6 @@ fn without_an_encoder_for_a_placeholder_viewers_keep_the_last_picture() {
     relay.launcher.stop();
 }
 
-/// The workers of a relay.
-fn workers(relay: u32) -> Vec<u32> {
-    let tasks = fs::read_dir(format!("/proc/{relay}/task")).expect("it runs");
-    let children = tasks.filter_map(|task| {
-        let task: PathBuf = task.ok()?.path();
-        fs::read_to_string(task.join("children")).ok()
-    });
-    let children: Vec<_> = children.collect();
-    children
-        .iter()
-        .flat_map(|list| list.split_whitespace())
-        .filter_map(|id| id.parse().ok())
-        .collect()
-}
-
 #[test]
 fn a_worker_that_dies_is_replaced_and_one_that_nobody_needs_ends() {
     let mut relay = Relay::start();
@@ -436,13 +421,12 @@ fn a_worker_that_dies_is_replaced_and_one_that_nobody_needs_ends() {
     fs::write(&file, by_gstreamer("Y444")).expect("a file");
     let _camera = relay.shows("door", &file);
     relay.launcher.said("camera door: watch at ");
-    let id = relay.launcher.id();
-    assert_eq!(workers(id), [0_u32; 0], "nobody watches");
+    assert_eq!(relay.launcher.workers(), [0_u32; 0], "nobody watches");
 
     let mut viewer = Viewer::watch(&relay.url("door"));
     viewer.sees("a picture", |_| true);
     for _ in 0..2 {
-        let running = workers(id);
+        let running = relay.launcher.workers();
         assert_eq!(running.len(), 1, "{running:?}");
         let killed = Command::new("kill")
             .args(["-9", &running[0].to_string()])
@@ -455,7 +439,7 @@ fn a_worker_that_dies_is_replaced_and_one_that_nobody_needs_ends() {
     }
     drop(viewer);
     let begin = std::time::Instant::now();
-    while !workers(id).is_empty() {
+    while !relay.launcher.workers().is_empty() {
         assert!(begin.elapsed().as_secs() < 60, "it goes on");
         std::thread::park_timeout(std::time::Duration::from_millis(20));
     }

@@ -68,6 +68,7 @@ impl Browser {
             "",
             &json!({ "capabilities": { "alwaysMatch": {
                 "browserName": "chrome",
+                "acceptInsecureCerts": true,
                 "goog:chromeOptions": options,
                 "goog:loggingPrefs": { "browser": "ALL" },
                 "timeouts": { "script": DEADLINE.as_millis() as u64 },
@@ -87,6 +88,13 @@ impl Browser {
     #[track_caller]
     pub fn open(&self, url: &str) {
         self.post("/url", &json!({ "url": url }));
+    }
+
+    /// Makes the window that wide and high, in pixels.
+    #[track_caller]
+    pub fn resize(&self, width: u32, height: u32) {
+        let rect = json!({ "x": 0, "y": 0, "width": width, "height": height });
+        self.post("/window/rect", &rect);
     }
 
     /// Opens another tab, and goes on there; the name of the one before.
@@ -156,7 +164,7 @@ impl Browser {
         self.post(&format!("/element/{id}/click"), &json!({}));
     }
 
-    /// Where a frame with that address in it ends up.
+    /// Where a frame with that address in it ends up; it stays.
     #[track_caller]
     pub fn framed(&self, url: &str) -> String {
         let frame = format!(
@@ -169,10 +177,16 @@ impl Browser {
              }})"
         );
         self.until(&frame);
-        self.post("/frame", &json!({ "id": 0 }));
+        self.go_to_frame(Some(0));
         let address = self.run("return location.href");
-        self.post("/frame", &json!({ "id": null }));
+        self.go_to_frame(None);
         address.as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Goes on in a frame of the page, or in the page again.
+    #[track_caller]
+    pub fn go_to_frame(&self, number: Option<u32>) {
+        self.post("/frame", &json!({ "id": number }));
     }
 
     /// Waits for a file whose name begins so.

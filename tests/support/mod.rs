@@ -62,6 +62,16 @@ impl Launcher {
         self.child.id()
     }
 
+    /// Its workers, by process.
+    pub fn workers(&self) -> Vec<u32> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.id())).expect("it runs");
+        let children: Vec<_> = tasks
+            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok())
+            .collect();
+        let ids = children.iter().flat_map(|list| list.split_whitespace());
+        ids.filter_map(|id| id.parse().ok()).collect()
+    }
+
     /// Kills it as a power cut would.
     pub fn kill(mut self) {
         self.child.kill().expect("it runs");

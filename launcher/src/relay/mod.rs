@@ -18,6 +18,7 @@ mod keeper;
 #[cfg(test)]
 mod mutation;
 mod placeholder;
+pub mod scaler;
 mod served;
 pub mod state;
 pub mod stream;

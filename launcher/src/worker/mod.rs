@@ -1,9 +1,9 @@
 //! The worker: a process of its own in which pictures are decoded and encoded.
 //!
 //! The relay itself decodes nothing. What has to be decoded (a JPEG that RTP cannot
-//! carry, the last picture of a camera that fell silent) goes through the pipes of a
-//! child process, `launcher worker`, so that a picture on which a decoder crashes costs
-//! that picture and not the relay. The child has no keys, no network and a bound on its
+//! carry, the last picture of a camera that fell silent, pictures that a page shows small)
+//! goes through the pipes of a child process, `launcher worker`, so that a picture on which
+//! a decoder crashes costs that picture and not the relay. The child has no keys, no network and a bound on its
 //! memory, and comes after everything else for processor time.
 //!
 //! Pipes rather than the relay's own protocol over loopback: they need no port, no token
@@ -15,6 +15,7 @@ mod encode;
 mod placeholder;
 mod process;
 mod sandbox;
+mod scale;
 pub mod wire;
 
 use std::io::{BufReader, Read, stdin, stdout};
@@ -26,6 +27,9 @@ use self::encode::Encoder;
 use self::wire::{Reply, Request};
 
 pub use self::process::{Killer, Process, Replies};
+pub use self::scale::Scaler;
+#[cfg(test)]
+pub use self::scale::tests::picture;
 
 /// Where replies go; whole ones at a time.
 #[derive(Clone)]
@@ -35,6 +39,11 @@ impl Output {
     fn send(&self, reply: &Reply, body: &[u8]) -> std::io::Result<()> {
         let mut out = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         wire::write(&mut *out, reply, body)
+    }
+
+    fn fail(&self, error: &anyhow::Error) -> std::io::Result<()> {
+        let why = format!("{error:#}");
+        self.send(&Reply::Failed { why }, &[])
     }
 }
 
@@ -47,7 +56,7 @@ pub fn run() -> anyhow::Result<()> {
 
 fn serve(requests: &mut impl Read) -> anyhow::Result<()> {
     let output = Output(Arc::new(Mutex::new(stdout())));
-    let mut encoder = None;
+    let (mut encoder, mut scaler) = (None, Scaler::default());
     while let Some((request, body)) = wire::read(requests)? {
         match request {
             Request::Encode {
@@ -64,10 +73,11 @@ fn serve(requests: &mut impl Read) -> anyhow::Result<()> {
                     let sizes = units.iter().map(Vec::len).collect();
                     output.send(&Reply::Placeholder { sizes }, &units.concat())?;
                 }
-                Err(error) => {
-                    let why = format!("{error:#}");
-                    output.send(&Reply::Failed { why }, &[])?;
-                }
+                Err(error) => output.fail(&error)?,
+            },
+            Request::Scale { width, height } => match scaler.scale(body, width, height) {
+                Ok(jpeg) => output.send(&Reply::Scaled, &jpeg)?,
+                Err(error) => output.fail(&error)?,
             },
         }
     }

@@ -35,6 +35,13 @@ pub enum Request {
     /// Make a placeholder of what is in the body: a JPEG, or the access units since the
     /// last key frame.
     Placeholder(Order),
+    /// Make the JPEG in the body smaller.
+    Scale {
+        /// Pixels in a line.
+        width: u32,
+        /// Lines.
+        height: u32,
+    },
 }
 
 /// The placeholder that is asked for.
@@ -76,6 +83,8 @@ pub enum Reply {
         /// In bytes.
         sizes: Vec<usize>,
     },
+    /// The body is the smaller JPEG.
+    Scaled,
     /// It could not be done.
     Failed {
         /// Why not, in words.

@@ -32,6 +32,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Http, secrets};
 use crate::relay::feeds::Feeds;
+use crate::relay::scaler::{Desk, Scaler};
 use crate::serve::whep::Whep;
 use crate::users::Users;
 
@@ -46,6 +47,7 @@ pub struct Server {
     closing: watch::Sender<bool>,
     runtime: Option<Runtime>,
     serving: Option<tokio::task::JoinHandle<()>>,
+    _scaler: Scaler,
 }
 
 /// What every handler can reach.
@@ -62,6 +64,8 @@ pub struct Site {
     pub tls: Option<TlsAcceptor>,
     /// Who watches over WebRTC.
     pub whep: Whep,
+    /// Where pictures are made smaller.
+    pub desk: Arc<Desk>,
     closing: watch::Receiver<bool>,
 }
 
@@ -109,6 +113,7 @@ impl Server {
             Whep::start(address)?
         };
         tracing::debug!("WebRTC goes over UDP, from {}", whep.address());
+        let scaler = Scaler::start()?;
         let (closing, closed) = watch::channel(false);
         let site = Arc::new(Site {
             feeds,
@@ -117,6 +122,7 @@ impl Server {
             hosts: http.hosts.clone(),
             tls: tls.map(TlsAcceptor::from),
             whep,
+            desk: scaler.desk(),
             closing: closed,
         });
         let serving = runtime.spawn(listener::serve(listener, site));
@@ -125,6 +131,7 @@ impl Server {
             closing,
             runtime: Some(runtime),
             serving: Some(serving),
+            _scaler: scaler,
         })
     }
 

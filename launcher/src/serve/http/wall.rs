@@ -1,12 +1,14 @@
 //! `/api/v1/wall`: many cameras over one WebSocket (RFC 6455); docs/http.md has its messages.
 //!
 //! Of each camera one picture is on its way until the client has seen it, and the next
-//! is the newest there is then: a slow link gets fewer pictures, and none late.
+//! is the newest there is then: a slow link gets fewer pictures, and none late. JPEGs that
+//! are larger than the client shows them are made smaller, once for all clients; so that
+//! these want the same ones, each is due at the same times as everybody's.
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -24,6 +26,8 @@ use super::guard::Asked;
 use super::picture::jpegs;
 use super::stream::Newest;
 use crate::relay::frame::{Codec, Frame};
+use crate::relay::scaler::{self, Desk};
+use crate::relay::stream::Stream;
 use crate::relay::viewers::{Viewing, Way};
 use crate::users::{Right, Visitor};
 
@@ -43,6 +47,8 @@ const LOOK: Duration = Duration::from_millis(250);
 const LOOKS: u32 = 4;
 /// The least between two of those: cameras may come all at once.
 const SPACING: Duration = Duration::from_millis(50);
+/// From when on pictures are due, at every interval.
+static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// What a client says.
 #[derive(Deserialize)]
@@ -59,6 +65,8 @@ struct Show {
     camera: String,
     /// Pictures a second, at most.
     fps: Option<f64>,
+    /// Pixels that it is shown in; left out: all that there are.
+    width: Option<u32>,
 }
 
 /// What a client is told.
@@ -91,11 +99,20 @@ struct Wall {
 struct Shown {
     camera: String,
     interval: Duration,
+    width: u32,
     /// There is one on its way.
     unseen: bool,
     /// Ready when the next may go.
     due: Pin<Box<Sleep>>,
-    source: Option<(Newest, Viewing)>,
+    source: Option<Source>,
+    /// The next, while it is made smaller.
+    scaling: Option<Pin<Box<dyn Future<Output = Arc<Frame>> + Send>>>,
+}
+
+struct Source {
+    stream: Arc<Stream>,
+    newest: Newest,
+    _viewing: Viewing,
 }
 
 /// Answers by becoming a WebSocket.
@@ -243,6 +260,7 @@ impl Wall {
             });
             shown.interval = interval;
             shown.want();
+            shown.width = wish.width.unwrap_or(u32::MAX);
             self.shown.insert(number, shown);
         }
         self.find();
@@ -268,7 +286,11 @@ impl Wall {
             if let Some(feed) = self.site.feeds.get(&shown.camera)
                 && let Ok(stream) = jpegs(&feed)
             {
-                shown.source = Some((Newest::of(&stream), feed.viewers().watch(Way::Http)));
+                shown.source = Some(Source {
+                    newest: Newest::of(&stream),
+                    stream,
+                    _viewing: feed.viewers().watch(Way::Http),
+                });
                 shown.want();
             }
         }
@@ -282,7 +304,7 @@ impl Wall {
             let Some(shown) = self.shown.get_mut(&number) else {
                 continue;
             };
-            if let Poll::Ready(frame) = shown.poll(context) {
+            if let Poll::Ready(frame) = shown.poll(context, &self.site.desk) {
                 self.turn = number.wrapping_add(1);
                 return Poll::Ready((number, frame));
             }
@@ -296,34 +318,53 @@ impl Shown {
         Self {
             camera,
             interval: Duration::ZERO,
+            width: u32::MAX,
             unseen: false,
             due: Box::pin(tokio::time::sleep(Duration::ZERO)),
             source: None,
+            scaling: None,
         }
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Arc<Frame>> {
+    fn poll(&mut self, context: &mut Context<'_>, desk: &Arc<Desk>) -> Poll<Arc<Frame>> {
         if self.unseen {
             return Poll::Pending;
         }
-        let Some((newest, _)) = &self.source else {
+        let scaling = match &mut self.scaling {
+            Some(scaling) => scaling,
+            None => {
+                let frame = std::task::ready!(self.poll_whole(context));
+                let Some(source) = &self.source else {
+                    return Poll::Pending;
+                };
+                let size = frame.jpeg.and_then(|jpeg| scaler::size(&jpeg, self.width));
+                if size.is_none() {
+                    self.unseen = true;
+                    return Poll::Ready(frame);
+                }
+                let stream = source.stream.clone();
+                let smaller = desk.clone().smaller(stream, frame, self.width);
+                self.scaling.insert(Box::pin(smaller))
+            }
+        };
+        let frame = std::task::ready!(scaling.as_mut().poll(context));
+        self.scaling = None;
+        self.unseen = true;
+        Poll::Ready(frame)
+    }
+
+    /// The newest picture, as it is, once it is due.
+    fn poll_whole(&mut self, context: &mut Context<'_>) -> Poll<Arc<Frame>> {
+        let Some(source) = &self.source else {
             return Poll::Pending;
         };
         std::task::ready!(self.due.as_mut().poll(context));
-        let frame = std::task::ready!(newest.poll(context));
+        let frame = std::task::ready!(source.newest.poll(context));
         if frame.codec != Codec::Jpeg {
             self.source = None;
             return Poll::Pending;
         }
-        self.unseen = true;
-        // A frame that comes a little early is not left out for it.
-        let now = Instant::now();
-        let next = self.due.deadline() + self.interval;
-        let next = if next + self.interval < now {
-            now + self.interval
-        } else {
-            next
-        };
+        let next = next_due(self.due.deadline(), self.interval, Instant::now());
         self.due.as_mut().reset(next);
         self.want();
         Poll::Ready(frame)
@@ -331,8 +372,53 @@ impl Shown {
 
     /// Says which pictures are wanted: the others are not left out because this is slow.
     fn want(&self) {
-        if let Some((newest, _)) = &self.source {
-            newest.want(self.due.deadline().into_std(), self.interval);
+        if let Some(source) = &self.source {
+            source
+                .newest
+                .want(self.due.deadline().into_std(), self.interval);
         }
+    }
+}
+
+/// When the next picture is due, after one at `due` that was taken `now`. Where that is
+/// not long ago the one after `due`, so that a picture that comes a little late does not
+/// make all others late.
+fn next_due(due: Instant, interval: Duration, now: Instant) -> Instant {
+    let from = match now.saturating_duration_since(due) < interval * 2 {
+        true => due + interval / 2,
+        false => now,
+    };
+    let since = from.saturating_duration_since(*EPOCH);
+    *EPOCH + interval.mul_f64(since.div_duration_f64(interval).ceil())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everybody_is_due_at_the_same_times_and_at_the_rate_that_is_asked_for() {
+        let interval = Duration::from_millis(100);
+        let at = |millis: u64| *EPOCH + Duration::from_millis(millis);
+        assert_eq!(next_due(at(1000), interval, at(1000)), at(1100));
+        assert_eq!(next_due(at(1000), interval, at(1090)), at(1100));
+        assert_eq!(
+            next_due(at(1000), interval, at(1190)),
+            at(1100),
+            "it catches up"
+        );
+        assert_eq!(next_due(at(1000), interval, at(1210)), at(1300));
+        assert_eq!(next_due(at(1049), interval, at(1049)), at(1100), "it began");
+        assert_eq!(next_due(at(1051), interval, at(1051)), at(1200));
+        let interval = Duration::from_secs(1).div_f64(60.0);
+        let mut due = at(0);
+        for _ in 0..600 {
+            due = next_due(due, interval, due);
+        }
+        let late = due.saturating_duration_since(at(10_000));
+        assert!(
+            late < Duration::from_millis(1) && due > at(9_999),
+            "{late:?}"
+        );
     }
 }

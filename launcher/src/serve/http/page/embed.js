@@ -28,7 +28,8 @@ const wall = new Wall({
 });
 
 function choose() {
-  wall.show(document.hidden ? [] : [{ camera: name, fps: FPS }]);
+  const width = Math.ceil(window.innerWidth * window.devicePixelRatio);
+  wall.show(document.hidden ? [] : [{ camera: name, fps: FPS, width }]);
 }
 
 function refresh() {

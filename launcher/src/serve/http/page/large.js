@@ -1,7 +1,7 @@
 // One camera, large: over WebRTC where that works, else picture by picture.
 
 import { bitrate, duration, fileName, fps, percent } from "./text.js";
-import { LATE, MUCH, Picture, loss, reason, set, shownAge, shownState, stateName, video, viewers } from "./tile.js";
+import { LATE, MUCH, Picture, loss, reason, set, shownAge, shownState, since, stateName, video, viewers } from "./tile.js";
 import { Whep } from "./whep.js";
 
 const $ = id => document.getElementById(id);
@@ -78,12 +78,13 @@ export class Large {
         this.#playing = true;
         this.#video.hidden = false;
         this.#canvas.hidden = true;
+        $("via").title = "";
         this.refresh();
       },
       why => {
         this.#whep = null;
         this.#showPictures();
-        console.info(`${name}: no WebRTC: ${why}`);
+        $("via").title = `No WebRTC: ${why}`;
       },
     );
   }
@@ -126,19 +127,22 @@ export class Large {
     if (stream) {
       const size = stream.width ? `${stream.width} × ${stream.height}` : "";
       facts.push(["Picture", [size, stream.codec].filter(Boolean).join(", ")]);
-      facts.push(["Rate", `${fps(stream.fps)}, ${bitrate(stream.bitrate)}`]);
+      if (camera.state.name === "live") facts.push(["Rate", `${fps(stream.fps)}, ${bitrate(stream.bitrate)}`]);
     }
     const lost = loss(camera);
-    if (lost !== null) facts.push(["Lost on the way", percent(lost), lost >= MUCH]);
+    if (lost !== null) facts.push(["Packets lost", percent(lost), lost >= MUCH]);
     if (hop) {
-      facts.push(["Late frames", String(hop.late)], ["Lost frames", String(hop.lost)]);
-      facts.push(["Repaired", `${hop.repaired} packets`], ["Round trip", `${hop.rtt_ms.toFixed(1)} ms`]);
+      facts.push(["Packets repaired", String(hop.repaired)]);
+      facts.push(["Frames lost", String(hop.lost)], ["Frames late", String(hop.late)]);
+      facts.push(["Round trip", `${hop.rtt_ms.toFixed(1)} ms`]);
     }
     const kinds = Object.entries(camera.viewers).filter(([, count]) => count > 0);
     const names = { rtsp: "RTSP", http: "HTTP", webrtc: "WebRTC" };
     const watching = kinds.map(([kind, count]) => `${count} ${names[kind] ?? kind}`).join(", ");
     facts.push(["Viewers", watching || String(viewers(camera))]);
-    if (camera.served_as) facts.push(["Sent as", String(camera.served_as)]);
+    for (const [way, name] of [["rtsp", "To players"], ["webrtc", "Over WebRTC"]]) {
+      if (camera.served?.[way]) facts.push([name, camera.served[way]]);
+    }
     this.#showFacts(facts);
     this.#showAddresses(addresses(camera, stream?.codec === "JPEG"));
     this.refresh();
@@ -166,7 +170,9 @@ export class Large {
         const item = $("address").content.firstElementChild.cloneNode(true);
         const url = new URL(address, location.href).href;
         item.querySelector(".kind").textContent = name;
-        item.querySelector("code").textContent = url;
+        // It may be broken after each slash.
+        const pieces = url.split(/(?<=\/)(?=[^/])/);
+        item.querySelector("code").append(...pieces.flatMap(piece => [piece, document.createElement("wbr")]));
         const button = item.querySelector("button");
         button.setAttribute("aria-label", `Copy: ${name}`);
         button.onclick = () => this.copy(url);
@@ -183,6 +189,7 @@ export class Large {
     this.#dialog.toggleAttribute("data-drawn", this.#picture.placeholder);
     set($("large-state"), stateName(state));
     const age = this.#playing ? this.camera.age_ms ?? null : shownAge(this.camera, this.#picture);
+    $("large-age").title = since(this.camera);
     set($("large-age"), age === null || (state === "live" && age <= LATE) ? "" : `${duration(age)} old`);
     $("large-age").toggleAttribute("data-late", age !== null && age > LATE);
     set($("via"), this.#playing ? "WebRTC" : "Picture by picture");

@@ -10,6 +10,8 @@ const ROUND = 200;
 /** Pictures a second of one tile, and of a large picture. */
 const TILE_FPS = 10;
 const LARGE_FPS = 30;
+/** Pixels of a tile's picture for each of the page, at most: more are not missed. */
+const SHARP = 1.5;
 
 /** Tiles by the camera's name, in the order of the wall. */
 const tiles = new Map();
@@ -78,6 +80,7 @@ function summarise(cameras) {
   const summary = $("summary");
   const total = document.createElement("b");
   total.textContent = `${live} of ${cameras.length}`;
+  total.classList.toggle("bad", live < cameras.length);
   if (cameras.length > 0) summary.replaceChildren(total, " live");
   else summary.replaceChildren();
 }
@@ -98,7 +101,12 @@ function choose() {
     return wall.show(large.wantsPictures ? [{ camera: large.name, fps: LARGE_FPS }] : []);
   }
   const seen = [...tiles].filter(([, tile]) => visible.has(tile.element) && tile.isJpeg);
-  wall.show(seen.map(([camera]) => ({ camera, fps: TILE_FPS })));
+  const sharp = Math.min(window.devicePixelRatio, SHARP);
+  wall.show(
+    seen.map(([camera, tile]) => {
+      return { camera, fps: TILE_FPS, width: Math.ceil(tile.element.clientWidth * sharp) };
+    }),
+  );
 }
 
 /** The camera that the address names; null for the wall. */

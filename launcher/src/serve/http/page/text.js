@@ -34,6 +34,13 @@ export function clock(date) {
   return `${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}`;
 }
 
+/** A moment, as the relay writes it: "14:03:59", or with its day where that is another one. */
+export function moment(text) {
+  const date = new Date(text);
+  if (date.toDateString() === new Date().toDateString()) return clock(date);
+  return `${date.toLocaleDateString(undefined, { month: "short", day: "numeric" })}, ${clock(date)}`;
+}
+
 /** A name for a file with a picture of that camera, taken now. */
 export function fileName(camera) {
   const now = new Date();

@@ -1,6 +1,6 @@
 // One camera on the wall.
 
-import { bitrate, duration, fps, percent } from "./text.js";
+import { bitrate, duration, fps, moment, percent } from "./text.js";
 import { Whep } from "./whep.js";
 
 /** Older than this, in milliseconds, a picture is late, and says so in red. */
@@ -27,6 +27,11 @@ export function reason(camera, hasPicture) {
   if (name === "waiting") return "Waiting for its first picture";
   if (name === "gone") return "The camera left";
   return "No picture comes";
+}
+
+/** Since when a camera is as it is; "" while it is live. */
+export function since(camera) {
+  return camera.state.since ? `since ${moment(camera.state.since)}` : "";
 }
 
 /** How much of a camera is lost on its way to the relay, a share of 1; null where nobody knows. */
@@ -147,7 +152,7 @@ export class Tile {
     this.camera = camera;
     const stream = video(camera);
     const live = camera.state.name === "live";
-    this.#parts.rate.textContent = live && stream ? `${fps(stream.fps)} · ${bitrate(stream.bitrate)}` : "";
+    this.#parts.rate.textContent = live && stream ? `${fps(stream.fps)} · ${bitrate(stream.bitrate)}` : since(camera);
     const lost = loss(camera);
     this.#parts.loss.textContent = live && lost !== null ? `${percent(lost)} lost` : "";
     this.#parts.loss.toggleAttribute("data-bad", lost >= MUCH);

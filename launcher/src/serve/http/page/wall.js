@@ -28,7 +28,7 @@ export class Wall {
     this.#connect();
   }
 
-  /** Says which pictures are wanted: a list of {camera, fps}. */
+  /** Says which pictures are wanted: a list of {camera, fps, width}; without a width, in their own. */
   show(list) {
     const show = JSON.stringify(list.slice(0, MOST));
     if (show === this.#show) return;

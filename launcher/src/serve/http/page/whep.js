@@ -9,7 +9,7 @@ const PATIENCE = 6000;
  */
 export class Whep {
   #video;
-  #peer = new RTCPeerConnection();
+  #peer = null;
   #session = null;
   #closed = false;
   #onFailed;
@@ -19,6 +19,12 @@ export class Whep {
     this.#video = video;
     this.#onFailed = onFailed;
     this.#patience = setTimeout(() => this.#fail("no picture came"), PATIENCE);
+    this.#offer(camera, onPlaying).catch(error => this.#fail(error.message));
+  }
+
+  async #offer(camera, onPlaying) {
+    const video = this.#video;
+    this.#peer = new RTCPeerConnection();
     this.#peer.addTransceiver("video", { direction: "recvonly" });
     this.#peer.ontrack = ({ track, receiver }) => {
       // The newest picture, rather than smooth ones.
@@ -35,10 +41,6 @@ export class Whep {
       const state = this.#peer.connectionState;
       if (state === "failed" || state === "closed") this.#fail("the connection was lost");
     };
-    this.#offer(camera).catch(error => this.#fail(error.message));
-  }
-
-  async #offer(camera) {
     const offer = await this.#peer.createOffer();
     await this.#peer.setLocalDescription(offer);
     const response = await fetch(`/cameras/${encodeURIComponent(camera)}/whep`, {
@@ -67,7 +69,7 @@ export class Whep {
 
   /** The relay is told before the connection says so by itself. */
   #end() {
-    const close = () => this.#peer.close();
+    const close = () => this.#peer?.close();
     if (!this.#session) return close();
     fetch(this.#session, { method: "DELETE", keepalive: true }).then(close, close);
     this.#session = null;
