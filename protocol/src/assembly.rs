@@ -228,11 +228,9 @@ mod tests {
             for number in 0..parity {
                 let number = number + u16::from(layout.k);
                 let mut symbol = vec![0; size];
-                let mut sum = fec::Sum::new(number, size);
                 for (data, bytes) in data_symbols.iter().filter(|(f, _)| f.block == block) {
-                    sum.add(data.symbol, bytes);
+                    fec::add_data(number, &mut symbol, data.symbol, bytes);
                 }
-                sum.finish(&mut symbol);
                 symbols.push((fragment(block, number), symbol));
             }
         }

@@ -5,6 +5,9 @@
 //! symbol `s` is the sum over the data symbols `i` of `d[i] / (s + i)`. Any `k` symbols give the
 //! block back, and a parity symbol does not depend on how many there are.
 
+use fearless_simd::prelude::*;
+use fearless_simd::{Level, dispatch, u8x16};
+
 const POLYNOMIAL: u16 = 0x11d;
 
 const fn multiply_slowly(a: u8, b: u8) -> u8 {
@@ -48,67 +51,73 @@ fn coefficient(parity: u16, data: u16) -> u8 {
     INVERSE[usize::from((parity ^ data) as u8)]
 }
 
-/// `out += factor * symbol`, byte by byte. Written bit by bit so that it compiles to vector
-/// instructions.
+/// Products of each factor with 0 to 15, and with 16 times these: every byte is the sum of two
+/// such halves, so that a product takes two look-ups, which vector instructions do for many bytes
+/// at once (Plank et al., "Screaming fast Galois field arithmetic using Intel SIMD instructions",
+/// 2013).
+static PRODUCTS: [[[u8; 16]; 2]; 256] = products();
+
+const fn products() -> [[[u8; 16]; 2]; 256] {
+    let mut table = [[[0; 16]; 2]; 256];
+    let mut factor = 0;
+    while factor < 256 {
+        let mut half = 0;
+        while half < 16 {
+            table[factor][0][half] = multiply_slowly(factor as u8, half as u8);
+            table[factor][1][half] = multiply_slowly(factor as u8, (half as u8) << 4);
+            half += 1;
+        }
+        factor += 1;
+    }
+    table
+}
+
+/// `out += factor * symbol`, byte by byte; the two are equal in length.
 fn add_multiple(out: &mut [u8], symbol: &[u8], factor: u8) {
-    let mut multiples = [0; 8];
-    for (bit, multiple) in multiples.iter_mut().enumerate() {
-        *multiple = multiply_slowly(factor, 1 << bit);
-    }
-    for (out, byte) in out.iter_mut().zip(symbol) {
-        let mut sum = 0;
-        for (bit, multiple) in multiples.iter().enumerate() {
-            sum ^= (byte >> bit & 1).wrapping_neg() & multiple;
-        }
-        *out ^= sum;
+    dispatch!(Level::new(), simd => add_multiple_with(simd, out, symbol, factor));
+}
+
+#[inline(always)]
+fn add_multiple_with<S: Simd>(simd: S, out: &mut [u8], symbol: &[u8], factor: u8) {
+    let [low, high] = &PRODUCTS[usize::from(factor)];
+    let halves = [low, high].map(|half| u8x16::from_slice(simd, half));
+    let (out, symbol) = add_whole::<S, S::u8s>(simd, out, symbol, halves);
+    let (out, symbol) = add_whole::<S, u8x16<S>>(simd, out, symbol, halves);
+    for (sum, byte) in out.iter_mut().zip(symbol) {
+        *sum ^= low[usize::from(byte & 15)] ^ high[usize::from(byte >> 4)];
     }
 }
 
-/// What data symbols add to a parity symbol. A symbol is added, as it is, to one plane for each
-/// bit of its factor, and the planes are multiplied by powers of two once, at the end: for 36
-/// symbols of 1400 bytes 0.6 of the time that multiplying every symbol takes.
-pub(crate) struct Sum {
-    parity: u16,
-    /// Eight planes, one after the other.
-    planes: Vec<u8>,
-    len: usize,
+/// As much as whole vectors hold; returns the rest of both.
+#[inline(always)]
+fn add_whole<'a, S: Simd, V>(
+    simd: S,
+    out: &'a mut [u8],
+    symbol: &'a [u8],
+    halves: [u8x16<S>; 2],
+) -> (&'a mut [u8], &'a [u8])
+where
+    V: SimdInt<S, Element = u8, Block = u8x16<S>, ByteVector = V>,
+{
+    let [low, high] = halves.map(V::block_splat);
+    let whole = out.len() / V::LEN * V::LEN;
+    let (sums, out) = out.split_at_mut(whole);
+    let (bytes, symbol) = symbol.split_at(whole);
+    for (sum, bytes) in sums
+        .chunks_exact_mut(V::LEN)
+        .zip(bytes.chunks_exact(V::LEN))
+    {
+        let bytes = V::from_slice(simd, bytes);
+        let product =
+            low.swizzle_dyn_within_blocks(bytes & 15) ^ high.swizzle_dyn_within_blocks(bytes >> 4);
+        (V::from_slice(simd, sum) ^ product).store_slice(sum);
+    }
+    (out, symbol)
 }
 
-impl Sum {
-    /// For parity symbol `parity` of `len` bytes.
-    pub(crate) fn new(parity: u16, len: usize) -> Self {
-        Self {
-            parity,
-            planes: vec![0; 8 * len],
-            len,
-        }
-    }
-
-    /// Adds data symbol `data`.
-    pub(crate) fn add(&mut self, data: u16, symbol: &[u8]) {
-        let factor = coefficient(self.parity, data);
-        for (bit, plane) in self.planes.chunks_exact_mut(self.len.max(1)).enumerate() {
-            if factor >> bit & 1 == 1 {
-                for (sum, byte) in plane.iter_mut().zip(symbol) {
-                    *sum ^= byte;
-                }
-            }
-        }
-    }
-
-    /// Adds the sum to `out`.
-    pub(crate) fn finish(mut self, out: &mut [u8]) {
-        for bit in (0..7).rev() {
-            let (lower, upper) = self.planes.split_at_mut((bit + 1) * self.len);
-            for (sum, byte) in lower[bit * self.len..].iter_mut().zip(upper) {
-                // Twice the byte, in the field.
-                *sum ^= *byte << 1 ^ ((*byte >> 7).wrapping_neg() & POLYNOMIAL as u8);
-            }
-        }
-        for (out, byte) in out.iter_mut().zip(&self.planes[..self.len]) {
-            *out ^= byte;
-        }
-    }
+/// Adds to parity symbol `parity`, zeros at first, what data symbol `data` is to it.
+pub(crate) fn add_data(parity: u16, out: &mut [u8], data: u16, symbol: &[u8]) {
+    add_multiple(out, symbol, coefficient(parity, data));
 }
 
 /// Finds the missing data symbols of a block.
@@ -124,11 +133,9 @@ pub(crate) fn recover<'a>(
     debug_assert_eq!(missing.len(), parity.len());
     // What the parity symbols say of the missing ones alone.
     for (number, symbol) in &mut parity {
-        let mut sum = Sum::new(*number, symbol.len());
         for data in (0..k).filter(|data| !missing.contains(data)) {
-            sum.add(data, known(data));
+            add_data(*number, symbol, data, known(data));
         }
-        sum.finish(symbol);
     }
     // Gauss-Jordan on the square Cauchy matrix, every minor of which is invertible, so that no
     // pivot is ever zero.
@@ -200,11 +207,9 @@ mod tests {
 
     fn encode(parity: u16, data: &[Vec<u8>]) -> Vec<u8> {
         let mut out = vec![0; data[0].len()];
-        let mut sum = Sum::new(parity, out.len());
         for (i, symbol) in data.iter().enumerate() {
-            sum.add(i as u16, symbol);
+            add_data(parity, &mut out, i as u16, symbol);
         }
-        sum.finish(&mut out);
         out
     }
 
@@ -222,7 +227,7 @@ mod tests {
 
     #[test]
     fn parity_is_the_oracles() {
-        for (seed, [k, len]) in cases([59, 38]) {
+        for (seed, [k, len]) in cases([59, 199]) {
             let (k, len) = (k + 1, len + 1);
             let data = symbols(k, len, seed);
             for parity in [k as u16, k as u16 + 1, 255] {

@@ -2,9 +2,9 @@
 //!
 //! A block lost costs [`LOSS_COST`] packets. With `r` repair rounds left and `x` symbols lacking,
 //! the cheapest number of symbols to send is found by going back from the last round; the first
-//! flight is the number that makes sending it and what follows cheapest. Losses cluster: among
-//! `n` packets sent together they follow a beta-binomial law whose intra-class correlation is the
-//! mean over all pairs of the correlation of neighbours raised to their distance (Gilbert's chain).
+//! flight is the number that makes sending it and what follows cheapest. Losses cluster: they
+//! follow a chain of two states (Gilbert, "Capacity of a burst-noise channel", 1960) that has the
+//! share of packets lost and the correlation of neighbours.
 
 /// What a lost block weighs, in packets.
 const LOSS_COST: f64 = 4000.0;
@@ -17,6 +17,8 @@ const WAITING_COST: f64 = 3.0;
 const MAX_WAITING: f64 = 10.0;
 /// Largest deficit that is tabulated; a larger one is met in proportion.
 const MAX_DEFICIT: usize = 48;
+/// Symbols of one repair, at most.
+const MOST_REPAIRS: usize = 3 * MAX_DEFICIT + 12;
 /// Repair rounds that are looked ahead.
 pub(crate) const MAX_ROUNDS: usize = 4;
 /// Loss below which nothing is planned.
@@ -75,14 +77,24 @@ impl Plan {
             cost,
             first_flights: [0; 256],
         };
-        for round in 1..=rounds {
-            plan.add_round(round == 1);
+        if path.loss > 0.0 && rounds > 0 {
+            let mut losses = Losses::new(path);
+            let lost: Vec<Vec<f64>> = (0..=MOST_REPAIRS)
+                .map(|_| {
+                    let distribution = losses.distribution();
+                    losses.send();
+                    distribution
+                })
+                .collect();
+            for round in 1..=rounds {
+                plan.add_round(round == 1, &lost);
+            }
         }
         plan
     }
 
-    /// One more round before those that are planned.
-    fn add_round(&mut self, last: bool) {
+    /// One more round before those that are planned; `lost[n]` is how many of `n` packets are lost.
+    fn add_round(&mut self, last: bool, lost: &[Vec<f64>]) {
         // A report that gets lost costs its round; the last one is sent three times.
         let again = self.path.loss + self.path.clustering * (1.0 - self.path.loss);
         let unheard = self.path.loss * if last { again * again } else { 1.0 };
@@ -90,26 +102,27 @@ impl Plan {
         let mut cost = vec![0.0; MAX_DEFICIT + 1];
         let mut repairs = [0; MAX_DEFICIT + 1];
         for x in 1..=MAX_DEFICIT {
-            let (mut best, mut best_count) = (f64::INFINITY, x);
-            let mut worse = 0;
-            for count in x..=(3 * x + 12).min(255) {
-                let lacking = |lost| x.saturating_sub(count - lost);
-                let expected = count as f64
-                    + self.mean(count, |lost| self.cost[lacking(lost).min(MAX_DEFICIT)]);
-                if expected < best {
-                    (best, best_count, worse) = (expected, count, 0);
-                } else {
-                    worse += 1;
-                    if worse > 3 {
-                        break;
-                    }
-                }
-            }
-            cost[x] = round_cost + (1.0 - unheard) * best + unheard * self.cost[x];
-            repairs[x] = best_count as u8;
+            let (count, least) = cheapest((x..).zip(&lost[x..]).map(|(count, lost)| {
+                let cost = self.cost_after(x, count, lost);
+                (count, cost)
+            }));
+            cost[x] = round_cost + (1.0 - unheard) * least + unheard * self.cost[x];
+            repairs[x] = count as u8;
         }
         self.cost = cost;
         self.repairs.push(repairs);
+    }
+
+    /// What it costs to send `count` symbols where `needed` of them must come, and what then
+    /// follows; `lost` is how many of them are lost.
+    fn cost_after(&self, needed: usize, count: usize, lost: &[f64]) -> f64 {
+        // With so many lost one is lacking.
+        let one = count - needed + 1;
+        let mut follows = 0.0;
+        for (lacking, probability) in (1..).zip(&lost[one..]) {
+            follows += probability * self.cost[MAX_DEFICIT.min(lacking)];
+        }
+        count as f64 + follows
     }
 
     /// Whether the plan still holds for these values, to within what is worth planning anew.
@@ -141,54 +154,79 @@ impl Plan {
         if known != 0 {
             return known;
         }
-        let (mut best, mut best_count, mut worse) = (f64::INFINITY, usize::from(k), 0);
-        for count in usize::from(k)..=255 {
-            let cost = self.flight_cost(count, usize::from(k));
-            if cost < best {
-                (best, best_count, worse) = (cost, count, 0);
-            } else {
-                worse += 1;
-                if worse > 3 {
-                    break;
-                }
+        let needed = usize::from(k);
+        let mut losses = Losses::new(self.path);
+        for _ in 0..needed {
+            losses.send();
+        }
+        let (count, _) = cheapest((needed..=255).map(|count| {
+            let cost = self.cost_after(needed, count, &losses.distribution());
+            losses.send();
+            (count, cost)
+        }));
+        self.first_flights[needed] = count as u8;
+        count as u8
+    }
+}
+
+/// The cheapest of counts that first get cheaper and then dearer.
+fn cheapest(costs: impl Iterator<Item = (usize, f64)>) -> (usize, f64) {
+    let (mut best, mut worse) = ((0, f64::INFINITY), 0);
+    for (count, cost) in costs {
+        if cost < best.1 {
+            (best, worse) = ((count, cost), 0);
+        } else {
+            worse += 1;
+            if worse > 3 {
+                break;
             }
         }
-        self.first_flights[usize::from(k)] = best_count as u8;
-        best_count as u8
     }
+    best
+}
 
-    /// What a first flight of `count` symbols of a block of `k` costs, repairs and losses
-    /// included.
-    fn flight_cost(&self, count: usize, k: usize) -> f64 {
-        let lacking = |lost: usize| lost.saturating_sub(count - k);
-        count as f64 + self.mean(count, |lost| self.cost[lacking(lost).min(MAX_DEFICIT)])
-    }
+/// How many of packets sent one after the other are lost, by Gilbert's chain: a packet's fate
+/// depends on that of the one before.
+struct Losses {
+    /// Probability that a packet is lost after one that came, and after one that was lost.
+    after: [f64; 2],
+    /// `so_far[fate][n]`: probability that `n` were lost, the last one having come or been lost.
+    so_far: [Vec<f64>; 2],
+}
 
-    /// The mean of `value(lost)` over how many of `count` packets sent together are lost.
-    fn mean(&self, count: usize, value: impl Fn(usize) -> f64) -> f64 {
-        let n = count as f64;
-        let scale = 1.0 / self.correlation(count).clamp(1e-4, 0.95) - 1.0;
-        let (a, b) = (self.path.loss * scale, (1.0 - self.path.loss) * scale);
-        let mut probability: f64 = (0..count)
-            .map(|i| (b + i as f64) / (a + b + i as f64))
-            .product();
-        let mut mean = 0.0;
-        for lost in 0..=count {
-            mean += probability * value(lost);
-            let j = lost as f64;
-            probability *= (n - j) / (j + 1.0) * (a + j) / (b + n - j - 1.0);
+impl Losses {
+    /// Of no packets yet.
+    fn new(path: Path) -> Self {
+        let Path {
+            loss, clustering, ..
+        } = path;
+        Self {
+            after: [loss * (1.0 - clustering), loss + clustering * (1.0 - loss)],
+            so_far: [vec![1.0 - loss], vec![loss]],
         }
-        mean
     }
 
-    /// The mean correlation of all pairs among `count` packets, `sum((n - d) r^d) / (n (n-1) / 2)`.
-    fn correlation(&self, count: usize) -> f64 {
-        let (n, r) = (count as f64, self.path.clustering);
-        if count < 2 {
-            return 0.0;
+    /// One packet more.
+    fn send(&mut self) {
+        let [came, lost] = &mut self.so_far;
+        let (mut came_before, mut lost_before) = (0.0, 0.0);
+        came.push(0.0);
+        lost.push(0.0);
+        for (came, lost) in came.iter_mut().zip(lost) {
+            let now = (*came, *lost);
+            *came = now.0 * (1.0 - self.after[0]) + now.1 * (1.0 - self.after[1]);
+            *lost = came_before * self.after[0] + lost_before * self.after[1];
+            (came_before, lost_before) = now;
         }
-        let sum = r / (1.0 - r) * (n - (1.0 - r.powf(n)) / (1.0 - r));
-        sum / (n * (n - 1.0) / 2.0)
+    }
+
+    /// Probability that none, one, two, … of those sent are lost.
+    fn distribution(&self) -> Vec<f64> {
+        let [came, lost] = &self.so_far;
+        came.iter()
+            .zip(lost)
+            .map(|(came, lost)| came + lost)
+            .collect()
     }
 }
 
@@ -246,6 +284,24 @@ mod tests {
         let even = plan(0.05, 0.0, 0).first_flight(26);
         let clustered = plan(0.05, 0.8, 0).first_flight(26);
         assert!(clustered > even + 3, "{even} {clustered}");
+    }
+
+    #[test]
+    fn losses_have_the_share_and_the_runs_of_the_path() {
+        for (loss, clustering) in [(0.05, 0.0), (0.2, 0.0), (0.05, 0.79)] {
+            let mut losses = Losses::new(path(loss, clustering, 0));
+            for _ in 0..40 {
+                losses.send();
+            }
+            let lost = losses.distribution();
+            assert_eq!(lost.len(), 41);
+            let mean: f64 = (0..).zip(&lost).map(|(n, p)| f64::from(n) * p).sum();
+            assert!((lost.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+            assert!((mean - 40.0 * loss).abs() < 1e-9, "{mean}");
+            // None is lost where the first comes, and each one after one that came.
+            let none = (1.0 - loss) * (1.0 - loss * (1.0 - clustering)).powi(39);
+            assert!((lost[0] - none).abs() < 1e-9, "{}", lost[0]);
+        }
     }
 
     fn path(loss: f64, clustering: f64, rounds: usize) -> Path {

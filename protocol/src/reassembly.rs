@@ -82,8 +82,10 @@ struct Open {
     /// When its deficit is to be reported next.
     report_at: Option<Time>,
     reports: u32,
-    /// How often the last report was sent.
-    last_reports: u32,
+    /// When it may be reported anew, where an answer to that could come in time.
+    next_round: Option<Time>,
+    /// How often the newest of these reports was sent.
+    sent: usize,
 }
 
 /// What reports are timed by.
@@ -98,8 +100,16 @@ pub(crate) struct Timing {
     pub(crate) jitter: Duration,
 }
 
-/// A report that could be the last is repeated after these times.
-const LAST_REPORTS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(2)];
+/// A report that may get lost, and with it a round, is repeated after this time.
+const REPEATED_REPORT: [Duration; 1] = [Duration::from_millis(5)];
+/// One that could be the last is repeated after these, while an answer could come in time.
+const LAST_REPORT: [Duration; 5] = [
+    Duration::from_millis(1),
+    Duration::from_millis(2),
+    Duration::from_millis(4),
+    Duration::from_millis(8),
+    Duration::from_millis(16),
+];
 
 /// Limits that the stream keeps to.
 #[derive(Clone, Copy, Debug)]
@@ -341,7 +351,8 @@ impl Reassembly {
                 over: true,
                 report_at: Some(over_at),
                 reports: 0,
-                last_reports: 0,
+                next_round: None,
+                sent: 0,
             };
             self.frames.insert(unseen, open);
         }
@@ -360,7 +371,8 @@ impl Reassembly {
             over: false,
             report_at: Some(over_at),
             reports: 0,
-            last_reports: 0,
+            next_round: None,
+            sent: 0,
         };
         self.frames.insert(number, open);
     }
@@ -406,17 +418,22 @@ impl Reassembly {
             if open.report_at.is_none_or(|at| at > now) {
                 continue;
             }
-            open.reports += 1;
             let deadline = clock.map(open.capture) + latency;
-            let next = now + timing.rtt + timing.reorder + timing.jitter;
-            open.report_at = if next + timing.rtt <= deadline {
-                Some(next)
-            } else {
-                // No answer to a report after this one would come in time: make sure of this one.
-                let repeated = open.last_reports as usize;
-                open.last_reports += 1;
-                LAST_REPORTS.get(repeated).map(|wait| now + *wait)
+            let answered = |report: &Time| *report + timing.rtt <= deadline;
+            if open.reports == 0 || open.next_round.is_some_and(|at| at <= now) {
+                open.reports += 1;
+                open.sent = 0;
+                let next = now + timing.rtt + timing.reorder + timing.jitter;
+                open.next_round = Some(next).filter(answered);
+            }
+            let waits: &[Duration] = match open.next_round {
+                Some(_) => &REPEATED_REPORT,
+                None => &LAST_REPORT,
             };
+            let repeat = waits.get(open.sent).map(|wait| now + *wait);
+            open.sent += 1;
+            let repeat = repeat.filter(answered);
+            open.report_at = [repeat, open.next_round].into_iter().flatten().min();
         }
     }
 
@@ -636,6 +653,54 @@ impl Reassembly {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// When reports are sent of a frame of which one of two symbols came, in milliseconds.
+    fn reports(latency: u64, rtt: u64) -> Vec<u64> {
+        let ms = Duration::from_millis;
+        let mut stream = Reassembly::new(0, ms(latency));
+        let fragment = Fragment {
+            flags: 0,
+            stream: 0,
+            sequence: 7,
+            capture: 0,
+            symbol: 1,
+            k: 2,
+            first_flight: 2,
+            block: 0,
+            blocks: 1,
+            code: 1,
+        };
+        let timing = Timing {
+            rtt: ms(rtt),
+            reorder: Duration::ZERO,
+            tail: ms(3),
+            jitter: ms(2),
+        };
+        let limits = Limits {
+            frame: 1000,
+            memory: 1000,
+        };
+        let (begin, mut clock) = (Time::from_nanos(1_000_000_000), Clock::new(ms(latency)));
+        clock.observe(begin, 0);
+        stream.handle_fragment(begin, &fragment, &[0; 50], 0, limits, timing);
+        let mut at = Vec::new();
+        while let Some(now) = stream.report_due() {
+            at.push(now.since(begin).as_millis() as u64);
+            let mut deficits = Vec::new();
+            stream.report(now, &clock, timing, &mut deficits);
+            assert_eq!(deficits[0].blocks, [1]);
+        }
+        at
+    }
+
+    #[test]
+    fn reports_are_repeated_while_an_answer_could_come_in_time() {
+        // A round takes 42 ms and an answer 40 ms.
+        assert_eq!(reports(120, 40), [0, 5, 42, 43, 45, 49, 57, 73]);
+        assert_eq!(reports(90, 40), [0, 5, 42, 43, 45, 49]);
+        assert_eq!(reports(50, 40), [0, 1, 3, 7]);
+        assert_eq!(reports(30, 40), [0]);
+    }
 
     #[test]
     fn an_end_far_ahead_is_come_to_at_once() {

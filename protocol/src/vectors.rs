@@ -104,11 +104,9 @@ fn made() -> BTreeMap<String, Vec<u8>> {
     add("fragment", bytes);
 
     let mut parity = vec![0; 2];
-    let mut sum = fec::Sum::new(3, parity.len());
     for (number, symbol) in (0..).zip([[1, 2], [3, 4], [5, 6]]) {
-        sum.add(number, &symbol);
+        fec::add_data(3, &mut parity, number, &symbol);
     }
-    sum.finish(&mut parity);
     add("parity", parity);
 
     let feedback = Feedback {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Input;
 use crate::Time;
 use crate::clock::Clock;
-use crate::fec::{Sum, recover};
+use crate::fec::{add_data, recover};
 use crate::reassembly::{Limits, Output, Reassembly, Timing};
 use crate::wire::fragment::Fragment;
 
@@ -36,11 +36,9 @@ pub fn fec(data: &[u8]) {
         .iter()
         .map(|number| {
             let mut out = vec![0; len];
-            let mut sum = Sum::new(*number, len);
             for (data, symbol) in (0..k).zip(&symbols) {
-                sum.add(data, symbol);
+                add_data(*number, &mut out, data, symbol);
             }
-            sum.finish(&mut out);
             (*number, out)
         })
         .collect();

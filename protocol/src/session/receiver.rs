@@ -14,7 +14,7 @@ use crate::wire::feedback::{Feedback, MAX_SAMPLES, Sample};
 use crate::wire::fragment::{FLAG_REPAIR, Fragment};
 use crate::{LatePolicy, Time};
 
-/// Time between two reports while media flows.
+/// How long what came may stay unreported.
 const REPORT_INTERVAL: Duration = Duration::from_millis(25);
 /// Time between two arrival samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(3);
@@ -35,13 +35,14 @@ pub(crate) struct Receiver {
     packets: u32,
     bytes: u32,
     samples: VecDeque<(Time, u64)>,
-    /// Media or repairs came since the last report.
-    unreported: bool,
-    last_report: Time,
+    /// When media or repairs first came since the last report.
+    unreported: Option<Time>,
     /// A frame became whole: say so at once.
     report_now: bool,
     /// For each of the last frames, how long after the fastest path its last symbol came.
     spreads: VecDeque<Duration>,
+    /// The two largest of these but for the last one, which may still grow.
+    largest_spreads: [Duration; 2],
     spread_of: Option<(u16, u32)>,
     /// Time of the last symbol, and the longest gap inside frames lately.
     last_symbol: Option<Time>,
@@ -61,10 +62,10 @@ impl Receiver {
             packets: 0,
             bytes: 0,
             samples: VecDeque::new(),
-            unreported: false,
-            last_report: Time::default(),
+            unreported: None,
             report_now: false,
             spreads: VecDeque::new(),
+            largest_spreads: Default::default(),
             spread_of: None,
             last_symbol: None,
             gap: Duration::ZERO,
@@ -112,19 +113,9 @@ impl Receiver {
 
     /// How long after the fastest path the symbols of a frame take to come, for 99 of 100 frames.
     pub(crate) fn spread(&self) -> Duration {
-        let mut largest = [Duration::ZERO; 2];
-        for spread in &self.spreads {
-            if *spread > largest[0] {
-                largest = [*spread, largest[0]];
-            } else {
-                largest[1] = largest[1].max(*spread);
-            }
-        }
-        if self.spreads.len() < SPREADS / 2 {
-            largest[0]
-        } else {
-            largest[1]
-        }
+        let last = self.spreads.back().copied().unwrap_or_default();
+        let largest = with(self.largest_spreads, last);
+        largest[usize::from(self.spreads.len() >= SPREADS / 2)]
     }
 
     /// When a symbol of a first flight came last.
@@ -176,7 +167,7 @@ impl Receiver {
             self.clock.observe(now, capture);
             self.measure(now, fragment, capture);
         }
-        self.unreported = true;
+        self.unreported.get_or_insert(now);
         let timing = self.timing(rtt);
         let stream = self.stream(fragment.stream);
         let whole = stream.whole();
@@ -203,6 +194,7 @@ impl Receiver {
             if self.spreads.len() == SPREADS {
                 self.spreads.pop_front();
             }
+            self.largest_spreads = self.spreads.iter().copied().fold(Default::default(), with);
             self.spreads.push_back(late);
             self.spread_of = Some(frame);
         }
@@ -243,13 +235,13 @@ impl Receiver {
         if self.report_now {
             return Some(Time::default());
         }
-        let regular = self.unreported.then(|| self.last_report + REPORT_INTERVAL);
+        let regular = self.unreported.map(|since| since + REPORT_INTERVAL);
         let repairs = self.streams.values().filter_map(Reassembly::report_due);
         repairs.chain(regular).min()
     }
 
     pub(crate) fn report(&mut self, now: Time, rtt: Duration) -> Feedback {
-        (self.unreported, self.report_now, self.last_report) = (false, false, now);
+        (self.unreported, self.report_now) = (None, false);
         let timing = self.timing(rtt);
         let (at, largest) = self.largest.unwrap_or((now, 0));
         let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
@@ -333,5 +325,14 @@ impl Receiver {
 
     pub(crate) fn skew_ppm(&self) -> f64 {
         self.clock.skew_ppm()
+    }
+}
+
+/// The two largest of these and one more.
+fn with([first, second]: [Duration; 2], more: Duration) -> [Duration; 2] {
+    if more > first {
+        [more, first]
+    } else {
+        [first, second.max(more)]
     }
 }

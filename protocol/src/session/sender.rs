@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::fec::Sum;
+use crate::fec;
 use crate::fragment::{Coded, Layout, flags_to_wire, frame_header, symbol_room};
 use crate::parity::{self, MAX_ROUNDS, Plan};
 use crate::rate::Rate;
@@ -99,14 +99,12 @@ impl Outgoing {
         let at = out.len();
         out.resize(at + len, 0);
         let mut scratch = Vec::new();
-        let mut sum = Sum::new(number, len);
         for data in 0..k {
             let symbol = self
                 .coded
                 .read(self.layout.place(block, data) * len, len, &mut scratch);
-            sum.add(data, symbol);
+            fec::add_data(number, &mut out[at..], data, symbol);
         }
-        sum.finish(&mut out[at..]);
     }
 }
 
@@ -631,18 +629,20 @@ impl Sender {
             return;
         }
         let recent = self.path.rtt + self.path.reorder + self.path.spread.min(self.path.rtt) / 2;
-        let rounds = self.rounds_left(now, frame.first_sent);
         let fresh_flight = now.since(frame.last_sent) < recent;
         let flying = frame.last_packet.saturating_sub(largest) as usize;
         for (block, lacking) in (0u8..).zip(lacking.clone()) {
             if lacking == 0 {
                 continue;
             }
-            let wanted = usize::from(self.plan.repairs(rounds, lacking));
             let frame = &self.history[at];
             let repairs = frame.under_way.iter().filter(|sent| {
                 sent.block == block && sent.packet > largest && now.since(sent.at) < recent
             });
+            // What is under way was chosen for the rounds left then, and its fate is not known.
+            let decided = repairs.clone().map(|sent| sent.at).min().unwrap_or(now);
+            let rounds = self.rounds_left(decided, frame.first_sent);
+            let wanted = usize::from(self.plan.repairs(rounds, lacking));
             let mut under_way = repairs.count();
             if fresh_flight {
                 under_way += flying.div_ceil(blocks);
