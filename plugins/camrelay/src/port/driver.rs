@@ -5,23 +5,21 @@
 //! reached only after it was let go.
 
 use std::io;
-use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use camrelay_protocol::{Config, Endpoint, Event, PeerId, Time};
-use polling::{Event as Interest, Events, PollMode, Poller};
 
 use super::delivery::Delivery;
 use super::random::SystemRandom;
 use super::socket::{Incoming, Outgoing, Socket};
+use super::waiter::Waiter;
 use super::{CAT, PortError, clock};
 
 /// Datagram batches taken in a row before something is sent.
 const MAX_BATCHES: usize = 8;
-const SOCKET_KEY: usize = 0;
 
 /// What a port does with the events of its endpoint.
 pub(super) trait Side: Send + 'static {
@@ -59,7 +57,7 @@ pub(super) trait Side: Send + 'static {
 /// One socket, its endpoint and its side, shared by the thread and the elements.
 pub(super) struct Driver<S> {
     socket: Socket,
-    poller: Poller,
+    waiter: Waiter,
     core: Mutex<Core<S>>,
 }
 
@@ -84,15 +82,10 @@ impl<S: Side> Driver<S> {
         side: impl FnOnce(&Weak<Self>) -> S,
     ) -> Result<(Arc<Self>, JoinHandle<()>), PortError> {
         let endpoint = Endpoint::new(config, Box::new(SystemRandom::new()?));
-        let poller = Poller::new()?;
-        // SAFETY: the driver owns both and closes the poller no later than the socket, and
-        // a closed socket leaves the kernel's list by itself.
-        unsafe {
-            poller.add_with_mode(&socket, Interest::readable(SOCKET_KEY), PollMode::Level)?;
-        }
+        let waiter = Waiter::new()?;
         let driver = Arc::new_cyclic(|weak| Self {
             socket,
-            poller,
+            waiter,
             core: Mutex::new(Core {
                 endpoint,
                 side: side(weak),
@@ -159,7 +152,7 @@ impl<S: Side> Driver<S> {
     }
 
     fn wake(&self) {
-        if let Err(error) = self.poller.notify() {
+        if let Err(error) = self.waiter.wake() {
             gst::error!(CAT, "cannot wake the port's thread: {error}");
         }
     }
@@ -183,7 +176,6 @@ impl<S: Side> Driver<S> {
         let mut incoming = Incoming::new();
         let mut outgoing = Outgoing::default();
         let mut out = Vec::new();
-        let mut events = Events::with_capacity(NonZeroUsize::MIN);
         let mut readable = false;
         loop {
             let mut due = self.advance(&mut incoming, &mut out);
@@ -206,7 +198,9 @@ impl<S: Side> Driver<S> {
             let Some(timeout) = self.timeout(due, outgoing.is_pending()) else {
                 return Ok(());
             };
-            readable = self.wait(&mut events, outgoing.is_pending(), timeout)?;
+            readable = self
+                .waiter
+                .wait(&self.socket, outgoing.is_pending(), timeout)?;
         }
     }
 
@@ -279,31 +273,5 @@ impl<S: Side> Driver<S> {
             due = Some(due.map_or(stop.deadline, |due| due.min(stop.deadline)));
         }
         Some(due.map(|due| due.since(now)))
-    }
-
-    /// Waits; returns whether datagrams have come.
-    fn wait(
-        &self,
-        events: &mut Events,
-        sending: bool,
-        timeout: Option<Duration>,
-    ) -> io::Result<bool> {
-        if sending {
-            let interest = Interest::all(SOCKET_KEY);
-            self.poller
-                .modify_with_mode(&self.socket, interest, PollMode::Level)?;
-        }
-        events.clear();
-        match self.poller.wait(events, timeout) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        if sending {
-            let interest = Interest::readable(SOCKET_KEY);
-            self.poller
-                .modify_with_mode(&self.socket, interest, PollMode::Level)?;
-        }
-        Ok(events.iter().any(|event| event.readable))
     }
 }

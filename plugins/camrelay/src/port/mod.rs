@@ -22,6 +22,7 @@ mod router;
 mod session;
 mod socket;
 mod streams;
+mod waiter;
 
 use std::sync::LazyLock;
 
