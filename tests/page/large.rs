@@ -78,8 +78,9 @@ const CANVAS_MOVES: &str = "video.hidden && (canvas => {
 fn a_camera_of_jpegs_plays_over_webrtc_and_picture_by_picture_without() {
     let relay = Relay::start();
     let cameras = relay.cameras(&["door", "yard"], JPEG);
+    let gate = relay.cameras(&["gate"], H264);
     let browser = relay.page();
-    browser.until("moves('door') && moves('yard')");
+    browser.until("moves('door') && moves('yard') && tile('gate')?.dataset.state === 'live'");
     browser.run("location.hash = 'door'");
     let plays = "!video.hidden && video.currentTime > 0.5 && video.videoWidth === 320";
     browser.until(plays);
@@ -114,7 +115,18 @@ fn a_camera_of_jpegs_plays_over_webrtc_and_picture_by_picture_without() {
         browser.press(ESCAPE);
         browser.until("location.hash === ''");
     }
-    for launcher in [cameras, relay.launcher] {
+
+    // Of one camera nothing is left when another one has nothing to show.
+    browser.run("location.hash = 'door'; seen.clear()");
+    browser.until(CANVAS_MOVES);
+    browser.run("location.hash = 'gate'");
+    browser.until("document.getElementById('notice').textContent.startsWith('It cannot be shown')");
+    let blank =
+        "look(document.getElementById('large-canvas')).split(',').every(one => one === '0')";
+    assert_eq!(browser.run(&format!("return {blank}")), true);
+    browser.press("s");
+    browser.until("document.getElementById('toast').textContent === 'There is no picture yet'");
+    for launcher in [cameras, gate, relay.launcher] {
         launcher.stop();
     }
 }

@@ -5,6 +5,8 @@ import { LATE, MUCH, Picture, loss, reason, set, shownAge, shownState, since, st
 import { Whep } from "./whep.js";
 
 const $ = id => document.getElementById(id);
+/** More letters than this have a line of their own among the facts. */
+const SHORT = 24;
 
 /** The dialog. `onStep(by)` asks for another camera, `onClose()` for the wall. */
 export class Large {
@@ -15,6 +17,8 @@ export class Large {
   #whep = null;
   #playing = false;
   #paused = false;
+  /** Why there is no WebRTC. */
+  #why = "";
   #addresses = "";
   camera = null;
 
@@ -70,6 +74,7 @@ export class Large {
   }
 
   #start() {
+    this.#why = "";
     const { name } = this.camera;
     this.#whep = new Whep(
       name,
@@ -78,13 +83,12 @@ export class Large {
         this.#playing = true;
         this.#video.hidden = false;
         this.#canvas.hidden = true;
-        $("via").title = "";
         this.refresh();
       },
       why => {
         this.#whep = null;
+        this.#why = why;
         this.#showPictures();
-        $("via").title = `No WebRTC: ${why}`;
       },
     );
   }
@@ -141,7 +145,8 @@ export class Large {
     const watching = kinds.map(([kind, count]) => `${count} ${names[kind] ?? kind}`).join(", ");
     facts.push(["Viewers", watching || String(viewers(camera))]);
     for (const [way, name] of [["rtsp", "To players"], ["webrtc", "Over WebRTC"]]) {
-      if (camera.served?.[way]) facts.push([name, camera.served[way]]);
+      const as = camera.served?.[way];
+      if (as) facts.push([name, as, false, as.length > SHORT]);
     }
     this.#showFacts(facts);
     this.#showAddresses(addresses(camera, stream?.codec === "JPEG"));
@@ -154,10 +159,11 @@ export class Large {
     while (list.children.length < facts.length * 2) {
       list.append(document.createElement("dt"), document.createElement("dd"));
     }
-    facts.forEach(([name, value, bad], index) => {
+    facts.forEach(([name, value, bad, wide], index) => {
       set(list.children[index * 2], name);
       set(list.children[index * 2 + 1], value);
       list.children[index * 2 + 1].toggleAttribute("data-bad", bad === true);
+      list.children[index * 2 + 1].toggleAttribute("data-wide", wide === true);
     });
   }
 
@@ -192,8 +198,9 @@ export class Large {
     $("large-age").title = since(this.camera);
     set($("large-age"), age === null || (state === "live" && age <= LATE) ? "" : `${duration(age)} old`);
     $("large-age").toggleAttribute("data-late", age !== null && age > LATE);
-    set($("via"), this.#playing ? "WebRTC" : "Picture by picture");
-    const notice = reason(this.camera, this.#playing || this.#picture.shown);
+    set($("via"), this.#playing ? "WebRTC" : this.#picture.shown ? "Picture by picture" : "");
+    $("via").title = this.#why && `No WebRTC: ${this.#why}`;
+    const notice = reason(this.camera, this.#playing || this.#picture.shown, this.#why);
     set($("notice"), notice);
     $("notice").hidden = notice === "";
   }

@@ -67,7 +67,7 @@ function onStatus(cameras) {
     tile.update(camera);
     if (large.name === camera.name) large.update(camera);
   });
-  $("wall").toggleAttribute("data-few", cameras.length < 3);
+  $("wall").dataset.count = Math.min(cameras.length, 3);
   $("empty").hidden = cameras.length > 0;
   $("keys").hidden = cameras.length === 0;
   summarise(cameras);

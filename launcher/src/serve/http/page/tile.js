@@ -19,10 +19,11 @@ export function stateName(state) {
   return STATES[state] ?? state;
 }
 
-/** Why there is no picture, as a sentence; "" where there is one. */
-export function reason(camera, hasPicture) {
+/** Why there is no picture, as a sentence; "" where there is one, or one may come. `failed` is why WebRTC does not work. */
+export function reason(camera, hasPicture, failed = "") {
   const { name, why } = camera.state;
   if (name === "refused") return `Refused: ${why}`;
+  if (name === "live" && !hasPicture && failed) return `It cannot be shown: ${failed}`;
   if (hasPicture || name === "live") return "";
   if (name === "waiting") return "Waiting for its first picture";
   if (name === "gone") return "The camera left";
@@ -54,6 +55,7 @@ export class Picture {
   #canvas;
   #context;
   #captured = null;
+  #cleared = 0;
   jpeg = null;
   placeholder = false;
 
@@ -66,7 +68,9 @@ export class Picture {
   async draw(picture) {
     this.jpeg = picture.jpeg;
     this.placeholder = picture.placeholder;
+    const cleared = this.#cleared;
     const bitmap = await createImageBitmap(picture.jpeg);
+    if (cleared !== this.#cleared) return;
     if (this.#canvas.width !== bitmap.width || this.#canvas.height !== bitmap.height) {
       this.#canvas.width = bitmap.width;
       this.#canvas.height = bitmap.height;
@@ -85,10 +89,13 @@ export class Picture {
     return this.jpeg !== null;
   }
 
+  /** Shows nothing, also of what is being drawn: another camera's is to come. */
   clear() {
+    this.#cleared += 1;
     this.#captured = null;
     this.jpeg = null;
-    this.#canvas.width = this.#canvas.width;
+    this.placeholder = false;
+    this.#context.transferFromImageBitmap(null);
   }
 }
 
@@ -101,6 +108,7 @@ export class Tile {
   #whep = null;
   #playing = false;
   #failed = -Infinity;
+  #why = "";
 
   constructor(name) {
     this.element = document.getElementById("tile").content.firstElementChild.cloneNode(true);
@@ -131,10 +139,12 @@ export class Tile {
         this.#video,
         () => {
           this.#playing = true;
+          this.#why = "";
           this.#video.hidden = false;
         },
-        () => {
+        why => {
           this.#failed = performance.now();
+          this.#why = why;
           this.#stopped();
         },
       );
@@ -169,7 +179,7 @@ export class Tile {
     this.element.dataset.state = state;
     this.element.toggleAttribute("data-drawn", this.picture.placeholder);
     set(this.#parts.badge, stateName(state));
-    set(this.#parts.why, reason(this.camera, this.picture.shown || this.#playing));
+    set(this.#parts.why, reason(this.camera, this.picture.shown || this.#playing, this.#why));
     set(this.#parts.age, age === null ? "" : duration(age));
     this.#parts.age.toggleAttribute("data-late", age !== null && age > LATE);
     const label = `${this.camera.name}: ${stateName(state)}`;
