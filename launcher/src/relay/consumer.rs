@@ -20,14 +20,18 @@ pub struct Limits {
 /// What happened to an offered frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offered {
-    /// It waits in the queue.
+    /// It waits in the queue, or something else does.
     Taken,
-    /// It was passed over, because the consumer has to start at a key frame.
+    /// It was passed over: nothing waits, and the consumer has to start at a key frame.
     NeedsKey,
+    /// The same of one that did not keep up, and could go on now.
+    Behind,
 }
 
-/// The queue of one consumer. It drops its own oldest frames when it is full; of
-/// a codec whose frames build on each other, everything up to the next key frame.
+/// The queue of one consumer. It drops its own oldest frames when it is full. Of a codec whose
+/// frames build on each other it drops everything but the newest key frame, and goes on at the
+/// next; one that is asked for it only once the consumer has taken what it had: it would
+/// find another one too late as well.
 pub struct Consumer {
     limits: Limits,
     queue: Mutex<Queue>,
@@ -63,6 +67,9 @@ impl Consumer {
     /// The oldest frame that waits.
     pub fn take(&self) -> Option<Arc<Frame>> {
         let mut queue = self.lock();
+        if queue.behind {
+            queue.keep_key();
+        }
         let frame = queue.frames.pop_front()?;
         queue.bytes -= frame.buffer.size();
         Some(frame)
@@ -72,6 +79,11 @@ impl Consumer {
     /// out are not counted as dropped.
     pub fn want(&self, from: Instant, interval: Duration) {
         self.lock().wanted = Some((from, interval));
+    }
+
+    /// Whether it was too slow, and no key frame that it can go on at has come yet.
+    pub fn is_behind(&self) -> bool {
+        self.lock().behind
     }
 
     /// Frames that were dropped since this consumer came because it did not keep up.
@@ -90,21 +102,23 @@ impl Consumer {
     /// Puts a frame into the queue, or not. `wake` is the caller's to call.
     pub(super) fn offer(&self, frame: &Arc<Frame>) -> Offered {
         let mut queue = self.lock();
-        let inter = frame.codec.is_inter();
-        if inter && queue.needs_key && !frame.key {
-            if queue.behind {
-                queue.count_dropped();
-            }
-            return Offered::NeedsKey;
-        }
-        if inter && self.is_full(&queue, frame) {
-            if !frame.key {
+        if frame.codec.is_inter() {
+            let is_full = self.is_full(&queue, frame);
+            if !frame.key && (queue.needs_key || is_full) {
+                queue.behind |= is_full && !queue.needs_key;
                 queue.needs_key = true;
-                queue.behind = true;
-                queue.count_dropped();
-                return Offered::NeedsKey;
+                if queue.behind {
+                    queue.count_dropped();
+                }
+                return match (queue.frames.is_empty(), queue.behind) {
+                    (false, _) => Offered::Taken,
+                    (true, false) => Offered::NeedsKey,
+                    (true, true) => Offered::Behind,
+                };
             }
-            queue.drop_oldest(usize::MAX);
+            if is_full || queue.behind {
+                queue.drop_oldest(usize::MAX);
+            }
         }
         while self.is_full(&queue, frame) {
             queue.drop_oldest(1);
@@ -136,6 +150,15 @@ impl Consumer {
 }
 
 impl Queue {
+    /// Drops everything but the newest key frame.
+    fn keep_key(&mut self) {
+        let key = self.frames.iter().rposition(|frame| frame.key);
+        self.drop_oldest(key.unwrap_or(usize::MAX));
+        let key = self.frames.pop_front();
+        self.drop_oldest(usize::MAX);
+        self.frames.extend(key);
+    }
+
     fn drop_oldest(&mut self, count: usize) {
         for _ in 0..count.min(self.frames.len()) {
             if let Some(frame) = self.frames.pop_front() {
@@ -249,29 +272,53 @@ mod tests {
         for number in 1..4 {
             assert_eq!(consumer.offer(&h264(number, number == 1)), Offered::Taken);
         }
+        assert_eq!(consumer.take().map(|frame| frame.key), Some(true));
+        for number in 4..7 {
+            let offered = consumer.offer(&h264(number, false));
+            assert_eq!(offered, Offered::Taken, "it would take no key frame yet");
+        }
         assert_eq!(
-            consumer.offer(&h264(4, false)),
-            Offered::NeedsKey,
-            "it is full"
+            waiting(&consumer),
+            [0; 0],
+            "5 is missing, and all were late"
         );
-        assert_eq!(waiting(&consumer), [1, 2, 3]);
-        assert_eq!(
-            consumer.offer(&h264(5, false)),
-            Offered::NeedsKey,
-            "4 is missing"
-        );
-        assert_eq!(consumer.offer(&h264(6, true)), Offered::Taken);
-        assert_eq!(consumer.offer(&h264(7, false)), Offered::Taken);
-        assert_eq!(waiting(&consumer), [6, 7]);
+        assert_eq!(consumer.dropped(), 5);
+        assert_eq!(consumer.offer(&h264(7, false)), Offered::Behind);
+        assert_eq!(consumer.offer(&h264(8, true)), Offered::Taken);
+        assert_eq!(consumer.offer(&h264(9, false)), Offered::Taken);
+        assert_eq!(waiting(&consumer), [8, 9]);
+        assert_eq!(consumer.dropped(), 6);
     }
 
     #[test]
-    fn a_key_frame_replaces_what_waits_too_long() {
+    fn who_is_always_late_sees_key_frames() {
         let consumer = Consumer::new(LIMITS, || {});
         for number in 0..10 {
             consumer.offer(&h264(number, number % 5 == 0));
         }
-        assert_eq!(waiting(&consumer), [5, 6, 7]);
-        assert_eq!(consumer.dropped(), 7);
+        assert_eq!(waiting(&consumer), [5], "the newest of them");
+        assert_eq!(consumer.dropped(), 9);
+        consumer.offer(&h264(10, true));
+        assert_eq!(waiting(&consumer), [10]);
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let consumer = Consumer::new(LIMITS, || {});
+        let bounded = || {
+            let queue = consumer.lock();
+            queue.frames.len() <= LIMITS.frames && queue.bytes <= LIMITS.bytes
+        };
+        for number in 0..1000 {
+            let frame = frame(Codec::H264, number % 7 == 0, number, 30);
+            consumer.offer(&frame);
+            assert!(bounded(), "at {number}");
+            if number % 11 == 0 {
+                consumer.take();
+            }
+        }
+        let queue = consumer.lock();
+        let bytes: usize = queue.frames.iter().map(|one| one.buffer.size()).sum();
+        assert_eq!(queue.bytes, bytes);
     }
 }

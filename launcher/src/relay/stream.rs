@@ -64,6 +64,8 @@ struct State {
     upstream: glib::WeakRef<gst_app::AppSink>,
     source: glib::WeakRef<gst::Element>,
     key_asked: Option<Instant>,
+    /// When one was asked for who did not keep up.
+    key_asked_again: Option<Instant>,
     /// Whether a key frame is wanted of what has no sink.
     key_wished: bool,
     /// Whether RTP carries its JPEGs only in another coding.
@@ -214,6 +216,20 @@ impl Stream {
         );
     }
 
+    /// The same for who lost what came before: at most every [`KEY_REQUEST_INTERVAL`], however
+    /// many do and however often, as a key frame costs all other viewers something.
+    pub fn request_key_again(&self) {
+        let mut state = self.lock();
+        let now = Instant::now();
+        let asked = state.key_asked_again;
+        if asked.is_some_and(|asked| now - asked < KEY_REQUEST_INTERVAL) {
+            return;
+        }
+        state.key_asked_again = Some(now);
+        drop(state);
+        self.request_key();
+    }
+
     /// Gives every frame from now on to `consumer`, and at once the newest that a
     /// viewer can start at.
     pub fn attach(self: &Arc<Self>, consumer: Arc<Consumer>) -> Attachment {
@@ -305,13 +321,20 @@ impl Stream {
         drop(state);
 
         let mut needs_key = waits || overflows;
+        let mut is_one_behind = false;
         for consumer in consumers.iter() {
-            needs_key |= consumer.offer(&frame) == Offered::NeedsKey;
+            match consumer.offer(&frame) {
+                Offered::Taken => {}
+                Offered::NeedsKey => needs_key = true,
+                Offered::Behind => is_one_behind = true,
+            }
             consumer.wake();
         }
         self.tell_state(revives);
         if needs_key {
             self.request_key();
+        } else if is_one_behind {
+            self.request_key_again();
         }
         if is_start && let Some(feed) = self.feed.upgrade() {
             feed.tell(&Event::Ready(feed.clone(), self.clone()));

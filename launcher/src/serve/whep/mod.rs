@@ -134,6 +134,7 @@ impl Whep {
             .set_ice_lite(true)
             .clear_codecs()
             .enable_h264(true)
+            .enable_bwe(Some(viewer::first_estimate(&stream)))
             .build(Instant::now());
         for candidate in self.candidates(remote) {
             rtc.add_local_candidate(candidate);
