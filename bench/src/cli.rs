@@ -11,7 +11,7 @@ use crate::cases::Case;
 use crate::child::Load;
 use crate::frame::MIN_FRAME;
 use crate::many::Cameras;
-use crate::serve::Viewers;
+use crate::serve::{Over, Viewers};
 use crate::transport::Transport;
 
 /// Measure camrelay beside SRT, RIST and bare UDP, as GStreamer elements on this machine.
@@ -42,8 +42,8 @@ pub(crate) enum Measure {
     Rate(RateOptions),
     /// Outages and a camera whose address changes: how soon there are pictures again.
     Outage(OutageOptions),
-    /// A relay with many viewers over RTSP, beside gst-rtsp-server with nothing around it: CPU of
-    /// a served frame, frames lost, first picture.
+    /// A relay with many viewers over RTSP and HTTP, beside gst-rtsp-server with nothing around it:
+    /// CPU of a served frame, frames lost, first picture. Or with viewers that do not keep up.
     Serve(ServeOptions),
     /// A relay under a flood of handshakes from many addresses, beside a running camera: frames,
     /// answers, memory.
@@ -232,9 +232,9 @@ pub(crate) struct ServeOptions {
     #[arg(long, default_value_t = 50, value_parser = at_least_one)]
     pub(crate) viewers: usize,
 
-    /// Over UDP instead of TCP.
-    #[arg(long)]
-    pub(crate) udp: bool,
+    /// How, several apart by commas: RTSP over TCP or UDP, HTTP (the relay alone).
+    #[arg(long, value_delimiter = ',', default_value = "tcp,udp,http")]
+    pub(crate) over: Vec<Over>,
 
     /// Frames a second of each camera.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -244,10 +244,15 @@ pub(crate) struct ServeOptions {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) seconds: u32,
 
-    /// Afterwards, of the relay: one viewer that is throttled for a minute, and 500 that take
+    /// Instead, of the relay: on each output one viewer that is throttled, then 500 that take
     /// nothing.
     #[arg(long)]
     pub(crate) slow: bool,
+
+    /// Seconds for which it is throttled.
+    #[arg(long, default_value_t = 60, requires = "slow",
+          value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub(crate) throttled: u32,
 
     #[command(flatten)]
     pub(crate) launcher: LauncherOption,

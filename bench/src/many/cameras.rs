@@ -1,5 +1,7 @@
 //! The process that is all cameras.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::Duration;
 
@@ -102,6 +104,7 @@ pub(crate) struct Camera {
     pipeline: gst::Pipeline,
     source: AppSrc,
     sink: gst::Element,
+    key_wished: Arc<AtomicBool>,
 }
 
 impl Camera {
@@ -116,6 +119,18 @@ impl Camera {
             .property("port", u32::from(port))
             .property("camera", name)
             .build()?;
+        let key_wished = Arc::new(AtomicBool::new(false));
+        let wished = key_wished.clone();
+        let pad = source
+            .static_pad("src")
+            .context("an appsrc without a pad")?;
+        pad.add_probe(gst::PadProbeType::EVENT_UPSTREAM, move |_, info| {
+            let structure = info.event().and_then(|event| event.structure());
+            if structure.is_some_and(|one| one.has_name("GstForceKeyUnit")) {
+                wished.store(true, Ordering::Relaxed);
+            }
+            gst::PadProbeReturn::Ok
+        });
         let pipeline = gst::Pipeline::new();
         pipeline.add_many([source.upcast_ref(), &sink])?;
         source.link(&sink)?;
@@ -124,6 +139,7 @@ impl Camera {
             pipeline,
             source,
             sink,
+            key_wished,
         })
     }
 
@@ -137,6 +153,11 @@ impl Camera {
             .push_buffer(picture)
             .map_err(|error| anyhow!("cannot send: {error}"))?;
         Ok(())
+    }
+
+    /// Whether the relay asked for a key frame since this was asked last.
+    pub(crate) fn takes_key_wish(&self) -> bool {
+        self.key_wished.swap(false, Ordering::Relaxed)
     }
 
     /// Frames that its sink dropped so far.

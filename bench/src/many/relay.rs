@@ -14,6 +14,8 @@ const DEPLOYMENT: &str = "\
 listen = \"127.0.0.1:0\"
 [rtsp]
 listen = \"127.0.0.1:0\"
+[http]
+listen = \"127.0.0.1:0\"
 ";
 
 /// A running relay.
@@ -23,6 +25,8 @@ pub(crate) struct Relay {
     pub(crate) cameras: u16,
     /// Port for viewers, TCP.
     pub(crate) viewers: u16,
+    /// Port for browsers, TCP.
+    pub(crate) browsers: u16,
     _deployment: NamedTempFile,
 }
 
@@ -58,10 +62,12 @@ impl Relay {
         let mut log = BufReader::new(log);
         let cameras = listening(&mut log, "listening for cameras on ");
         let viewers = listening(&mut log, "listening for viewers on rtsp://");
+        let browsers = listening(&mut log, "listening for browsers on http://");
         let relay = Self {
             child,
             cameras: cameras?,
             viewers: viewers?,
+            browsers: browsers?,
             _deployment: deployment,
         };
         std::thread::spawn(move || pass_on(log));

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+use crate::serve::{Throttle, Throttled};
+
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(30);
 /// How often the session is kept alive.
@@ -103,13 +105,13 @@ impl Player {
         }
     }
 
-    /// The next frame.
-    pub(crate) fn frame(&mut self) -> anyhow::Result<Frame> {
-        self.paced_frame(|_| {})
+    /// How reading from its connection is slowed down.
+    pub(crate) fn throttle(&self) -> Throttle {
+        self.connection.stream.get_ref().throttle()
     }
 
-    /// The next frame; `pace` is told before each packet what was read of it so far.
-    pub(crate) fn paced_frame(&mut self, mut pace: impl FnMut(usize)) -> anyhow::Result<Frame> {
+    /// The next frame.
+    pub(crate) fn frame(&mut self) -> anyhow::Result<Frame> {
         let mut bytes = 0;
         loop {
             if self.kept_alive.elapsed() > KEEP_ALIVE {
@@ -117,7 +119,6 @@ impl Player {
                 self.connection
                     .send("GET_PARAMETER", &self.url, &self.session)?;
             }
-            pace(bytes);
             let Some(packet) = self.packet()? else {
                 continue;
             };
@@ -193,7 +194,7 @@ impl Frames {
 }
 
 struct Connection {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Throttled>,
     sequence: u32,
 }
 
@@ -216,7 +217,7 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER))?;
         Ok(Self {
-            stream: BufReader::with_capacity(1 << 16, stream),
+            stream: BufReader::with_capacity(1 << 16, Throttled::new(stream)),
             sequence: 0,
         })
     }

@@ -2,6 +2,8 @@
 
 mod bare;
 mod slow;
+mod throttle;
+mod viewer;
 mod viewers;
 
 use std::time::Duration;
@@ -10,10 +12,12 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use bare::serve_bare;
+pub(crate) use throttle::{Throttle, Throttled};
+pub(crate) use viewer::Over;
 pub(crate) use viewers::watch_one;
 
 use crate::cli::ServeOptions;
-use crate::many::{Cameras, Relay, Sample, ToCameras};
+use crate::many::{Cameras, Relay, Sample};
 use crate::process::Process;
 use crate::table::{Table, percent};
 use crate::usage;
@@ -28,8 +32,8 @@ pub(crate) struct Viewers {
     pub(crate) cameras: usize,
     /// Viewers of each.
     pub(crate) each: usize,
-    /// Over UDP, else over TCP.
-    pub(crate) udp: bool,
+    /// How pictures come.
+    pub(crate) over: Over,
 }
 
 /// What the process of the viewers says.
@@ -67,10 +71,11 @@ impl Server {
         Ok(Self::Relay(relay, cameras))
     }
 
-    fn port(&self) -> u16 {
-        match self {
-            Self::Bare(_, port) => *port,
-            Self::Relay(relay, _) => relay.viewers,
+    fn port(&self, over: Over) -> u16 {
+        match (self, over) {
+            (Self::Bare(_, port), _) => *port,
+            (Self::Relay(relay, _), Over::Tcp | Over::Udp) => relay.viewers,
+            (Self::Relay(relay, _), Over::Http) => relay.browsers,
         }
     }
 
@@ -85,21 +90,21 @@ impl Server {
 /// Measures it.
 pub(crate) fn run(options: &ServeOptions) -> anyhow::Result<()> {
     usage::raise_file_limit();
+    println!("{}\n", usage::machine());
+    if options.slow {
+        let relay = Relay::start(&options.launcher.path()?)?;
+        return slow::run(&relay, Duration::from_secs(options.throttled.into()));
+    }
     let cameras = Cameras {
         count: options.cameras,
         fps: options.fps,
         large: true,
     };
-    println!("{}\n", usage::machine());
     println!(
-        "{} cameras of 1280x720 JPEG, some 116 kB a frame, at {}/s; {} viewers of each over {} in \
-         one process for {} s. Processor time is the server's, user and kernel; the relay's has \
+        "{} cameras of 1280x720 JPEG, some 116 kB a frame, at {}/s; {} viewers of each in one \
+         process for {} s. Processor time is the server's, user and kernel; the relay's has \
          taking frames in, too.\n",
-        options.cameras,
-        options.fps,
-        options.viewers,
-        if options.udp { "UDP" } else { "TCP" },
-        options.seconds
+        options.cameras, options.fps, options.viewers, options.seconds
     );
     let mut table = Table::new([
         "",
@@ -112,32 +117,25 @@ pub(crate) fn run(options: &ServeOptions) -> anyhow::Result<()> {
         "first picture",
         "slowest",
     ]);
-    for bare in [true, false] {
-        let server = match bare {
-            true => Server::bare(&cameras)?,
-            false => Server::relay(&cameras, options)?,
-        };
-        table.row(measure(&server, options)?);
+    for over in &options.over {
+        if *over != Over::Http {
+            let server = Server::bare(&cameras)?;
+            table.row(measure(&server, options, *over)?);
+        }
+        let server = Server::relay(&cameras, options)?;
+        table.row(measure(&server, options, *over)?);
     }
     println!("{table}");
-    if options.slow {
-        let server = Server::relay(&cameras, options)?;
-        slow::throttled(server.port())?;
-        slow::stalled(|| server.sample(), server.port())?;
-        if let Server::Relay(_, mut cameras) = server {
-            cameras.tell(&ToCameras::Pause)?;
-        }
-    }
     Ok(())
 }
 
-fn measure(server: &Server, options: &ServeOptions) -> anyhow::Result<[String; 9]> {
+fn measure(server: &Server, options: &ServeOptions, over: Over) -> anyhow::Result<[String; 9]> {
     let settings = Viewers {
         cameras: options.cameras,
         each: options.viewers,
-        udp: options.udp,
+        over,
     };
-    let mut viewers = Process::start("watch", &settings, Some(server.port()))?;
+    let mut viewers = Process::start("watch", &settings, Some(server.port(over)))?;
     let FromViewers::Watching { mut first } = viewers.read()? else {
         bail!("the viewers skipped their beginning");
     };
@@ -156,10 +154,15 @@ fn measure(server: &Server, options: &ServeOptions) -> anyhow::Result<[String; 9
             |time| format!("{:.0} ms", time.as_secs_f64() * 1e3),
         )
     };
+    let server = match server {
+        Server::Bare(..) => "gst-rtsp-server",
+        Server::Relay(..) => "relay",
+    };
     Ok([
-        match server {
-            Server::Bare(..) => "gst-rtsp-server".into(),
-            Server::Relay(..) => "relay".into(),
+        match over {
+            Over::Tcp => format!("{server}, RTSP/TCP"),
+            Over::Udp => format!("{server}, RTSP/UDP"),
+            Over::Http => format!("{server}, HTTP"),
         },
         served.to_string(),
         percent(served as f64 / sent, 1),

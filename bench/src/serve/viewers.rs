@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use super::viewer::{Mjpeg, Over, Rtsp, Watching};
 use super::{FromViewers, Viewers};
 use crate::many::name;
 use crate::many::rtsp::{Player, Way};
@@ -23,10 +24,17 @@ pub(crate) fn watch_one(settings: Viewers, port: u16) -> anyhow::Result<()> {
     let whole = Arc::new(AtomicU64::new(0));
     let torn = Arc::new(AtomicU64::new(0));
     let (sender, firsts) = mpsc::channel();
-    let way = if settings.udp { Way::Udp } else { Way::Tcp };
+    let open = move |camera: &str| -> anyhow::Result<Box<dyn Watching>> {
+        let play = |way| Player::play(port, camera, deadline, way).map(Rtsp::from);
+        Ok(match settings.over {
+            Over::Tcp => Box::new(play(Way::Tcp)?),
+            Over::Udp => Box::new(play(Way::Udp)?),
+            Over::Http => Box::new(Mjpeg::open(port, camera, deadline)?),
+        })
+    };
     for camera in 0..settings.cameras {
         // Only the first one may find the camera still without pictures.
-        Player::play(port, &name(camera), deadline, Way::Tcp)?;
+        open(&name(camera))?.next()?;
     }
     for viewer in 0..settings.cameras * settings.each {
         let (whole, torn, sender) = (whole.clone(), torn.clone(), sender.clone());
@@ -36,17 +44,18 @@ pub(crate) fn watch_one(settings: Viewers, port: u16) -> anyhow::Result<()> {
                 let camera = name(viewer % settings.cameras);
                 let begun = Instant::now();
                 let mut first = Some(sender);
-                let watched = Player::play(port, &camera, deadline, way).and_then(|mut player| {
-                    player.watch(|is_whole| {
+                let watched = open(&camera).and_then(|mut viewer| {
+                    loop {
+                        let is_whole = viewer.next()?.whole;
                         let count = if is_whole { &whole } else { &torn };
                         count.fetch_add(1, Ordering::Relaxed);
                         if let (true, Some(first)) = (is_whole, first.take()) {
                             // Nobody waits any more after an error elsewhere.
                             let _ = first.send(begun.elapsed());
                         }
-                    })
+                    }
                 });
-                if let Err(error) = watched {
+                if let Err::<(), _>(error) = watched {
                     eprintln!("a viewer of {camera} is gone: {error:#}");
                 }
             })?;
