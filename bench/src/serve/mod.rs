@@ -55,7 +55,7 @@ pub(crate) enum FromBare {
 /// A server of either kind.
 enum Server {
     Bare(Process, u16),
-    Relay(Relay, Process),
+    Relay { relay: Relay, _cameras: Process },
 }
 
 impl Server {
@@ -68,21 +68,24 @@ impl Server {
     fn relay(cameras: &Cameras, options: &ServeOptions) -> anyhow::Result<Self> {
         let relay = Relay::start(&options.launcher.path()?)?;
         let cameras = Process::start("cameras", cameras, Some(relay.cameras))?;
-        Ok(Self::Relay(relay, cameras))
+        Ok(Self::Relay {
+            relay,
+            _cameras: cameras,
+        })
     }
 
     fn port(&self, over: Over) -> u16 {
         match (self, over) {
             (Self::Bare(_, port), _) => *port,
-            (Self::Relay(relay, _), Over::Tcp | Over::Udp) => relay.viewers,
-            (Self::Relay(relay, _), Over::Http) => relay.browsers,
+            (Self::Relay { relay, .. }, Over::Tcp | Over::Udp) => relay.viewers,
+            (Self::Relay { relay, .. }, Over::Http) => relay.browsers,
         }
     }
 
     fn sample(&self) -> anyhow::Result<Sample> {
         match self {
             Self::Bare(process, _) => Sample::of(process.id()),
-            Self::Relay(relay, _) => relay.sample(),
+            Self::Relay { relay, .. } => relay.sample(),
         }
     }
 }
@@ -156,7 +159,7 @@ fn measure(server: &Server, options: &ServeOptions, over: Over) -> anyhow::Resul
     };
     let server = match server {
         Server::Bare(..) => "gst-rtsp-server",
-        Server::Relay(..) => "relay",
+        Server::Relay { .. } => "relay",
     };
     Ok([
         match over {

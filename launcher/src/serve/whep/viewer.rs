@@ -39,7 +39,7 @@ const START: Bitrate = Bitrate::mbps(8);
 const REST: f64 = 1.5;
 /// How often a path that frames were left out for is asked whether it carries more now. The
 /// estimate itself would grow by 8 % a second.
-const PROBE_INTERVAL: Duration = Duration::from_millis(750);
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// What a path carries in any case, in bits a second.
 const MIN_RATE: f64 = 10_000.0;
 /// How often the stream's own rate is looked at.
