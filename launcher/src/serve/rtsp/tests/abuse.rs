@@ -165,6 +165,42 @@ fn a_viewer_that_stalled_goes_on_with_the_newest_picture() {
 }
 
 #[test]
+fn a_viewer_of_h264_that_stalled_goes_on_at_a_key_frame() {
+    const TICKS: u32 = 90_000 / 30;
+    const IDR: u8 = 5;
+    let relay = Relay::start();
+    let text = H264.replace("pattern=ball", "pattern=snow");
+    let text = text.replace("width=320,height=240", "width=640,height=480");
+    let _camera = relay.camera(
+        "door",
+        &text.replace("openh264enc", "openh264enc bitrate=8000000"),
+    );
+    let mut stalled = Client::narrow(relay.server.address(), "door");
+    stalled.setup(0);
+    assert_eq!(stalled.request("PLAY", "", "").status, 200);
+    assert!(stalled.frames(3));
+    let mut viewer = relay.play("door");
+    assert!(viewer.frames(90), "others see on");
+    // What was on its way, then what is new: only a key frame can be shown after a gap, and
+    // the encoder makes none by itself.
+    let mut last = stalled.packet().expect("it is not closed").time();
+    loop {
+        let packet = stalled.packet().expect("it is not closed");
+        let gap = packet.time().wrapping_sub(last) / TICKS;
+        last = packet.time();
+        if gap > 10 {
+            let mut packet = packet;
+            while !nal_types(packet.payload()).contains(&IDR) {
+                assert!(!packet.marker(), "it goes on at no key frame");
+                packet = stalled.packet().expect("it is not closed");
+            }
+            assert!(gap > 30, "the first key frame after {gap} frames");
+            break;
+        }
+    }
+}
+
+#[test]
 fn a_viewer_over_udp_that_says_nothing_is_left() {
     let relay = Relay::with(Users::new(None, &[]).expect("randomness"), 1);
     let _camera = relay.camera("door", JPEG);
