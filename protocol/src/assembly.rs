@@ -206,6 +206,7 @@ mod tests {
         let size = usize::from(layout.symbol_len);
         let fragment = |block, symbol| Fragment {
             flags: 1,
+            skipped: 0,
             stream: 0,
             sequence: 0,
             capture: 5,

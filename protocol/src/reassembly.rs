@@ -1,6 +1,7 @@
 //! The receiving end of one stream: open frames, their order and their deadlines.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -131,6 +132,9 @@ pub(crate) struct Reassembly {
     newest: Option<u64>,
     /// Frames before this one that are not whole are too old to wait for.
     given_up_before: u64,
+    /// Frames, not handed over yet, that the sender said not to send; one range for each frame
+    /// that was opened, at most.
+    not_sent: Vec<Range<u64>>,
     frames: BTreeMap<u64, Open>,
     memory: usize,
     generation: Option<u8>,
@@ -165,6 +169,8 @@ pub(crate) struct ReceiveCounters {
     pub(crate) late: u64,
     /// Reports that frames took which were made whole by resending.
     pub(crate) rounds: u64,
+    /// Dropped by the sender.
+    pub(crate) not_sent: u64,
 }
 
 impl ReceiveCounters {
@@ -177,6 +183,7 @@ impl ReceiveCounters {
             by_resend: self.by_resend + other.by_resend,
             late: self.late + other.late,
             rounds: self.rounds + other.rounds,
+            not_sent: self.not_sent + other.not_sent,
         }
     }
 }
@@ -189,6 +196,7 @@ impl Reassembly {
             next: None,
             newest: None,
             given_up_before: 0,
+            not_sent: Vec::new(),
             frames: BTreeMap::new(),
             memory: 0,
             generation: None,
@@ -297,6 +305,7 @@ impl Reassembly {
                 .given_up_before
                 .max((number + 1).saturating_sub(WINDOW));
             self.memory += size;
+            self.skip(number, fragment.skipped);
             self.open(
                 now,
                 number,
@@ -328,6 +337,29 @@ impl Reassembly {
         }
     }
 
+    /// The `skipped` frames before this one will not come.
+    fn skip(&mut self, number: u64, skipped: u8) {
+        let first = number.saturating_sub(skipped.into());
+        let range = first.max(self.next.unwrap_or(0))..number;
+        if range.is_empty() {
+            return;
+        }
+        let missing: Vec<u64> = self
+            .frames
+            .range(range.clone())
+            .filter(|(_, open)| !matches!(open.slot, Slot::Whole { .. }))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in missing {
+            self.remove(number);
+        }
+        self.not_sent.push(range);
+    }
+
+    fn is_not_sent(&self, number: u64) -> bool {
+        self.not_sent.iter().any(|range| range.contains(&number))
+    }
+
     /// Opens a frame, and those before it that nothing came of; the older ones' first flights are
     /// over.
     fn open(&mut self, now: Time, number: u64, assembly: Assembly, capture: u64, timing: Timing) {
@@ -342,6 +374,9 @@ impl Reassembly {
             _ => (number, capture),
         };
         for unseen in begin.unwrap_or(number)..number {
+            if self.is_not_sent(unseen) {
+                continue;
+            }
             let share = capture.saturating_sub(captured) * unseen.saturating_sub(from)
                 / number.saturating_sub(from).max(1);
             let open = Open {
@@ -504,7 +539,8 @@ impl Reassembly {
         let frame = self.frames.range(after..).next().map(|(next, _)| *next);
         let end = self.end.map(|(end, _)| end);
         let caps = self.caps.front().map(|(first, ..)| *first);
-        let stops = [frame, end, caps].into_iter().flatten();
+        let not_sent = self.not_sent.iter().flat_map(|r| [r.start, r.end]);
+        let stops = [frame, end, caps].into_iter().flatten().chain(not_sent);
         stops.filter(|stop| *stop >= after).min().unwrap_or(after)
     }
 
@@ -541,9 +577,11 @@ impl Reassembly {
                 };
                 match reason {
                     GapReason::Late => self.counters.late += until - next,
+                    GapReason::Sender => self.counters.not_sent += until - next,
                     _ => self.counters.lost += until - next,
                 }
-                self.broken = true;
+                // What follows frames that were not sent does not build on them.
+                self.broken |= reason != GapReason::Sender;
                 let frames = u32::try_from(until - next).unwrap_or(u32::MAX);
                 gap.frames = gap.frames.saturating_add(frames);
                 gap.reason = Some(reason);
@@ -555,6 +593,8 @@ impl Reassembly {
             self.next = Some(next + 1);
         }
         gap.tell(&mut out);
+        let next = self.next.unwrap_or(0);
+        self.not_sent.retain(|range| range.end > next);
     }
 
     /// Whether a frame is whole and its caps are known.
@@ -569,6 +609,9 @@ impl Reassembly {
 
     /// Whether a frame, not whole, is given up, and why.
     fn given_up(&self, now: Time, number: u64, clock: &Clock) -> Option<GapReason> {
+        if self.is_not_sent(number) {
+            return Some(GapReason::Sender);
+        }
         if self.late_policy == LatePolicy::Latest {
             let mut newer = self.frames.range(number + 1..).map(|(newer, _)| *newer);
             if newer.any(|newer| self.is_ready(newer)) {
@@ -660,6 +703,7 @@ mod tests {
         let mut stream = Reassembly::new(0, ms(latency));
         let fragment = Fragment {
             flags: 0,
+            skipped: 0,
             stream: 0,
             sequence: 7,
             capture: 0,

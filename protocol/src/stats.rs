@@ -48,6 +48,8 @@ pub struct Stats {
     pub frames_lost: u64,
     /// Frames still arriving when their time was over, or given up for a newer one.
     pub frames_late: u64,
+    /// Incoming frames that the other side dropped before or while sending them, and told of.
+    pub frames_not_sent: u64,
     /// Whole frames not delivered because a lost one is needed to decode them.
     pub frames_undecodable: u64,
     /// Parity symbols sent in first flights.
@@ -102,6 +104,7 @@ impl Stats {
             frames_delivered: self.frames_delivered + current.frames_delivered,
             frames_lost: self.frames_lost + current.frames_lost,
             frames_late: self.frames_late + current.frames_late,
+            frames_not_sent: self.frames_not_sent + current.frames_not_sent,
             repair_rounds: self.repair_rounds + current.repair_rounds,
             frames_undecodable: self.frames_undecodable + current.frames_undecodable,
             parity_sent: self.parity_sent + current.parity_sent,

@@ -89,6 +89,7 @@ fn made() -> BTreeMap<String, Vec<u8>> {
 
     let fragment = Fragment {
         flags: 1,
+        skipped: 7,
         stream: 1,
         sequence: 0x0203_0405,
         capture: 0x0607_0809,

@@ -16,6 +16,7 @@ pub(crate) fn structure(stats: &Stats, dropped_by_kernel: u64) -> gst::Structure
         .field("frames-delivered", stats.frames_delivered)
         .field("frames-lost", stats.frames_lost)
         .field("frames-late", stats.frames_late)
+        .field("frames-not-sent", stats.frames_not_sent)
         .field("frames-undecodable", stats.frames_undecodable)
         .field("parity-sent", stats.parity_sent)
         .field("repairs-sent", stats.repairs_sent)

@@ -8,7 +8,7 @@ use common::*;
 use gst::prelude::*;
 
 /// What both ends have.
-const NAMES: [&str; 28] = [
+const NAMES: [&str; 29] = [
     "packets-sent",
     "packets-received",
     "packets-received-dropped",
@@ -19,6 +19,7 @@ const NAMES: [&str; 28] = [
     "frames-delivered",
     "frames-lost",
     "frames-late",
+    "frames-not-sent",
     "frames-undecodable",
     "parity-sent",
     "repairs-sent",

@@ -86,6 +86,7 @@ pub fn reassembly(data: &[u8]) {
                 let blocks = (op >> 3 & 3) + 1;
                 let fragment = Fragment {
                     flags: op >> 5,
+                    skipped: if op & 16 == 0 { 0 } else { op },
                     stream: 0,
                     sequence,
                     capture: base.wrapping_mul(33_000).wrapping_add(input.u32()),

@@ -358,6 +358,7 @@ impl Session {
 
     /// Carries out what is due to be sent later than its cause.
     pub(crate) fn handle_timeout(&mut self, now: Time) {
+        self.sender.abandon(now);
         self.sender.handle_timeout(now);
         if self.path.decide(now) {
             self.moved();
@@ -449,6 +450,7 @@ impl Session {
             pad((start + usize::from(size)).saturating_sub(TAG_LEN), buffer);
             return Some(self.seal(start, buffer));
         }
+        self.sender.abandon(now);
         let mut size = None;
         for _ in 0..max_segments {
             // Symbols of one frame are equal in size; another size begins another batch.
@@ -740,6 +742,7 @@ impl Session {
             frames_delivered: received.delivered,
             frames_lost: received.lost,
             frames_late: received.late,
+            frames_not_sent: self.receiver.counters().not_sent,
             frames_undecodable: received.undecodable,
             recovered_by_parity: received.by_parity,
             recovered_by_resend: received.by_resend,

@@ -9,7 +9,9 @@ use crate::parity::{self, MAX_ROUNDS, Plan};
 use crate::rate::Rate;
 use crate::wire::control::Message;
 use crate::wire::feedback::{Deficit, Feedback};
-use crate::wire::fragment::{FLAG_REPAIR, FRAGMENT_LEN, Fragment, MAX_SYMBOL_INDEX};
+use crate::wire::fragment::{
+    FLAG_DISCARDABLE, FLAG_KEY, FLAG_REPAIR, FRAGMENT_LEN, Fragment, MAX_SYMBOL_INDEX,
+};
 use crate::wire::header::{HEADER_LEN, TAG_LEN};
 use crate::wire::item::encode_fragment_head;
 use crate::{Error, Frame, MAX_CAPS, MAX_STREAMS, Time};
@@ -47,6 +49,11 @@ struct Stream {
     next: u32,
     /// A frame was dropped that others may build on: nothing leaves before a key frame.
     broken: bool,
+    /// Frames dropped since the last one accepted, of which the next one is to tell: they have
+    /// no numbers yet,
+    dropped: u8,
+    /// or have them, having been accepted before.
+    abandoned: u8,
 }
 
 /// Symbols that were sent together and may be under way.
@@ -61,6 +68,9 @@ struct Outgoing {
     fragment: Fragment,
     layout: Layout,
     coded: Coded,
+    accepted: Time,
+    /// How long it takes to leave at the target.
+    takes: Duration,
     /// Symbols of the first flight already sent, all blocks together.
     sent: usize,
     first_sent: Time,
@@ -285,6 +295,8 @@ impl Sender {
             generation: known.map_or(0, |known| known.generation.wrapping_add(1)),
             next: known.map_or(first, |known| known.next),
             broken: false,
+            dropped: known.map_or(0, |known| known.dropped),
+            abandoned: known.map_or(0, |known| known.abandoned),
         };
         let (generation, first) = (entry.generation, entry.next);
         self.streams.insert(stream, entry);
@@ -332,6 +344,9 @@ impl Sender {
         if full || refuse || broken {
             self.counters.frames_dropped += 1;
             entry.broken |= !frame.flags.discardable;
+            if !refuse {
+                entry.dropped = entry.dropped.saturating_add(1);
+            }
             return Ok(entry.broken && !frame.flags.key);
         }
         entry.broken = false;
@@ -340,10 +355,14 @@ impl Sender {
             true => layout.k,
             false => self.plan.first_flight(layout.k),
         };
+        let dropped = std::mem::take(&mut entry.dropped);
+        let abandoned = std::mem::take(&mut entry.abandoned);
+        let sequence = entry.next.wrapping_add(dropped.into());
         let fragment = Fragment {
             flags: flags_to_wire(frame.flags),
+            skipped: dropped.saturating_add(abandoned),
             stream,
-            sequence: entry.next,
+            sequence,
             capture: frame.capture.low_micros(),
             symbol: 0,
             k: layout.k,
@@ -352,9 +371,9 @@ impl Sender {
             blocks: layout.blocks,
             code: 1,
         };
-        entry.next = entry.next.wrapping_add(1);
+        entry.next = sequence.wrapping_add(1);
         let header = frame_header(&frame, entry.generation).encode();
-        self.accept(now, size, layout, first_flight);
+        let takes = self.accept(now, size, layout, first_flight);
         self.queued_bytes += size;
         self.queue.push_back(Outgoing {
             fragment,
@@ -363,6 +382,8 @@ impl Sender {
                 header,
                 data: frame.data,
             },
+            accepted: now,
+            takes,
             sent: 0,
             first_sent: Time::default(),
             last_packet: 0,
@@ -372,6 +393,54 @@ impl Sender {
             probes: 0,
         });
         Ok(false)
+    }
+
+    /// Drops what has waited so long that it cannot come in time, and what builds on it.
+    pub(crate) fn abandon(&mut self, now: Time) {
+        let patience = self.budget.max(MIN_PATIENCE);
+        while let Some(stale) = self
+            .queue
+            .pop_front_if(|frame| now.since(frame.accepted) > patience)
+        {
+            let mut left = Some(stale);
+            while let Some(frame) = left.take() {
+                left = self.leave_out(&frame);
+            }
+        }
+    }
+
+    /// Has the next frame of its stream tell that this one is not sent; returns that one where it
+    /// is of no use without.
+    fn leave_out(&mut self, frame: &Outgoing) -> Option<Outgoing> {
+        self.counters.frames_dropped += 1;
+        self.queued_bytes -= frame.coded.data.len();
+        let unsent = 1.0 - frame.sent as f64 / frame.first_flight() as f64;
+        self.accepted_until = self.accepted_until - frame.takes.mul_f64(unsent);
+        let Fragment {
+            flags,
+            skipped,
+            stream,
+            ..
+        } = frame.fragment;
+        let skipped = skipped.saturating_add(1);
+        let is_needed = flags & FLAG_DISCARDABLE == 0;
+        let next = self.queue.iter_mut().enumerate();
+        let mut next = next.filter(|(_, next)| next.fragment.stream == stream);
+        if let Some((at, next)) = next.next() {
+            let fragment = &mut next.fragment;
+            fragment.skipped = fragment.skipped.saturating_add(skipped);
+            let goes_too = is_needed && fragment.flags & FLAG_KEY == 0;
+            return if goes_too {
+                self.queue.remove(at)
+            } else {
+                None
+            };
+        }
+        if let Some(entry) = self.streams.get_mut(&stream) {
+            entry.abandoned = entry.abandoned.saturating_add(skipped);
+            entry.broken |= is_needed;
+        }
+        None
     }
 
     pub(crate) fn budget(&self) -> Duration {
@@ -521,15 +590,16 @@ impl Sender {
         self.rate.target().is_some() && self.accepted_until.since(now) > patience
     }
 
-    /// Takes note of an accepted frame's share of the target.
-    fn accept(&mut self, now: Time, size: usize, layout: Layout, first_flight: u8) {
-        if let Some(target) = self.rate.target() {
+    /// Takes note of an accepted frame's share of the target; returns how long it takes to leave.
+    fn accept(&mut self, now: Time, size: usize, layout: Layout, first_flight: u8) -> Duration {
+        self.rate.target().map_or(Duration::ZERO, |target| {
             let datagram = usize::from(layout.symbol_len) + HEADER_LEN + FRAGMENT_LEN + TAG_LEN;
             let flight = datagram * usize::from(first_flight) * usize::from(layout.blocks);
             let bits = 8.0 * (size as f64 * self.overhead.ratio()).max(flight as f64);
             let takes = Duration::from_secs_f64(bits / target as f64);
             self.accepted_until = self.accepted_until.max(now) + takes;
-        }
+            takes
+        })
     }
 
     // What comes back.

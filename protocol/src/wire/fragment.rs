@@ -21,6 +21,9 @@ pub(crate) const FLAG_DISCONT: u8 = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fragment {
     pub(crate) flags: u8,
+    /// Frames of the stream before this one that are not sent; 255 at most.
+    pub(crate) skipped: u8,
+    /// Below [`crate::MAX_STREAMS`].
     pub(crate) stream: u16,
     pub(crate) sequence: u32,
     /// Low 32 bits of the sender's clock in microseconds.
@@ -43,7 +46,8 @@ impl Fragment {
     /// Appends everything but the kind byte and the symbol.
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         out.push(self.flags);
-        out.extend_from_slice(&self.stream.to_be_bytes());
+        out.push(self.skipped);
+        out.push(self.stream as u8);
         out.extend_from_slice(&self.sequence.to_be_bytes());
         out.extend_from_slice(&self.capture.to_be_bytes());
         out.extend_from_slice(&self.symbol.to_be_bytes());
@@ -56,7 +60,8 @@ impl Fragment {
     /// Reads what [`Self::encode`] wrote; `None` where it contradicts itself.
     pub(crate) fn decode(reader: &mut Reader<'_>) -> Option<Self> {
         let flags = reader.u8()?;
-        let stream = reader.u16()?;
+        let skipped = reader.u8()?;
+        let stream = u16::from(reader.u8()?);
         let sequence = reader.u32()?;
         let capture = reader.u32()?;
         let symbol = reader.u16()?;
@@ -66,6 +71,7 @@ impl Fragment {
         let code = reader.u8()?;
         let fragment = Self {
             flags,
+            skipped,
             stream,
             sequence,
             capture,
@@ -142,6 +148,7 @@ mod tests {
     fn fragment_layout() {
         let fragment = Fragment {
             flags: FLAG_KEY,
+            skipped: 7,
             stream: 1,
             sequence: 0x0203_0405,
             capture: 0x0607_0809,
@@ -156,7 +163,7 @@ mod tests {
         fragment.encode(&mut bytes);
         assert_eq!(
             bytes,
-            [1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 200, 190, 195, 0x2f, 1]
+            [1, 7, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 200, 190, 195, 0x2f, 1]
         );
         assert_eq!(bytes.len() + 1, FRAGMENT_LEN);
         assert_eq!(Fragment::decode(&mut Reader::new(&bytes)), Some(fragment));
@@ -170,7 +177,6 @@ mod tests {
         let right = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 5, 0x00, 0];
         assert!(Fragment::decode(&mut Reader::new(&right)).is_some());
         for (at, value) in [
-            (1, 1),     // stream 256
             (2, 16),    // stream 16
             (11, 1),    // symbol 256
             (13, 0),    // no data symbols

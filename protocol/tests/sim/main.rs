@@ -2,6 +2,7 @@
 
 mod abuse;
 mod clocks;
+mod gaps;
 mod path;
 mod rate;
 mod repair;
