@@ -465,13 +465,20 @@ impl Endpoint {
         }
     }
 
-    /// Takes one datagram from the network. It is decrypted in place.
-    pub fn handle_datagram(&mut self, now: Time, from: SocketAddr, datagram: &mut [u8]) {
+    /// Takes one datagram, which is decrypted in place. It `arrived` from the network before `now`,
+    /// where it was not read at once: the path is judged by that.
+    pub fn handle_datagram(
+        &mut self,
+        now: Time,
+        arrived: Time,
+        from: SocketAddr,
+        datagram: &mut [u8],
+    ) {
         let Some(header) = Header::decode(datagram) else {
             return;
         };
         match header.kind {
-            Kind::Data => self.handle_data(now, from, header, datagram),
+            Kind::Data => self.handle_data([now, arrived], from, header, datagram),
             Kind::HandshakeInit => self.handle_init(now, from, header, datagram),
             Kind::HandshakeResp => self.handle_response(now, from, header, datagram),
             Kind::Reject => self.handle_reject(now, from, header, datagram),

@@ -19,7 +19,7 @@ const MAX_TOTAL_MEMORY: usize = 512 << 20;
 impl Endpoint {
     pub(super) fn handle_data(
         &mut self,
-        now: Time,
+        [now, arrived]: [Time; 2],
         from: SocketAddr,
         header: Header,
         datagram: &mut [u8],
@@ -61,7 +61,8 @@ impl Endpoint {
         let before = session.receive_memory();
         let room = room.min(MAX_RECEIVE_MEMORY.saturating_sub(before));
         let mut happened = Vec::new();
-        let result = session.handle_data(now, from, header, datagram, room, &mut happened);
+        let result =
+            session.handle_data([now, arrived], from, header, datagram, room, &mut happened);
         self.memory = self.memory - before + session.receive_memory();
         if matches!(result, Ok(false)) {
             return;

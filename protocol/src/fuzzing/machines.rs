@@ -79,8 +79,14 @@ pub fn session(data: &[u8]) {
                 let room = MAX_RECEIVE_MEMORY - session.receive_memory();
                 let from = if op & 16 == 0 { remote } else { other };
                 let mut happened = Vec::new();
-                let handled =
-                    session.handle_data(now, from, header, &mut datagram, room, &mut happened);
+                let handled = session.handle_data(
+                    [now, now],
+                    from,
+                    header,
+                    &mut datagram,
+                    room,
+                    &mut happened,
+                );
                 number += 1;
                 if handled == Err(Broken) {
                     return;
@@ -282,7 +288,7 @@ impl World {
         } else {
             &mut self.camera
         };
-        to.handle_datagram(self.now, from, &mut datagram);
+        to.handle_datagram(self.now, self.now, from, &mut datagram);
         self.collect();
     }
 

@@ -521,10 +521,11 @@ impl Session {
 
     // Receiving.
 
-    /// Takes a DATA datagram of this session. Returns whether it was authentic and new.
+    /// Takes a DATA datagram of this session, now, that arrived then. Returns whether it was
+    /// authentic and new.
     pub(crate) fn handle_data(
         &mut self,
-        now: Time,
+        [now, arrived]: [Time; 2],
         from: SocketAddr,
         header: Header,
         datagram: &mut [u8],
@@ -558,7 +559,7 @@ impl Session {
         self.stats.packets_received += 1;
         self.stats.bytes_received += len as u64;
         self.receiver
-            .handle_packet(now, packet_number, len, &self.replay);
+            .handle_packet(arrived, packet_number, len, &self.replay);
         for item in Items::new(plaintext) {
             let Ok(item) = item else {
                 self.stats.packets_received_dropped += 1;
@@ -567,14 +568,14 @@ impl Session {
             match item {
                 Item::Ping { sent } => {
                     if self.pongs.len() < MAX_PONGS {
-                        self.pongs.push_back((sent, now));
+                        self.pongs.push_back((sent, arrived));
                     }
                 }
                 Item::Pong {
                     sent,
                     received,
                     answered,
-                } => self.handle_pong(now, sent, received, answered),
+                } => self.handle_pong(arrived, sent, received, answered),
                 Item::Control {
                     sequence,
                     more,
@@ -593,7 +594,7 @@ impl Session {
                     let rtt = self.rtt.unwrap_or(INITIAL_RTT);
                     if feedback.largest < self.next_packet {
                         self.mtu.on_feedback(&feedback);
-                        self.sender.handle_feedback(now, &feedback, rtt);
+                        self.sender.handle_feedback([now, arrived], &feedback, rtt);
                     }
                 }
                 Item::PathChallenge { token } => {
@@ -607,7 +608,7 @@ impl Session {
                     }
                 }
                 Item::Fragment { fragment, symbol } => {
-                    self.handle_fragment(now, &fragment, symbol, room)
+                    self.handle_fragment([now, arrived], &fragment, symbol, room)
                 }
             }
         }
@@ -665,7 +666,13 @@ impl Session {
         Ok(())
     }
 
-    fn handle_fragment(&mut self, now: Time, fragment: &Fragment, symbol: &[u8], room: usize) {
+    fn handle_fragment(
+        &mut self,
+        times: [Time; 2],
+        fragment: &Fragment,
+        symbol: &[u8],
+        room: usize,
+    ) {
         if self.closing.is_some() {
             return;
         }
@@ -676,7 +683,7 @@ impl Session {
         let rtt = self.rtt.unwrap_or(INITIAL_RTT);
         match self
             .receiver
-            .handle_fragment(now, fragment, symbol, limits, rtt)
+            .handle_fragment(times, fragment, symbol, limits, rtt)
         {
             Outcome::Taken | Outcome::Duplicate | Outcome::Old => {}
             Outcome::Inconsistent | Outcome::TooLarge(_) | Outcome::NoRoom => {

@@ -155,7 +155,7 @@ impl Receiver {
 
     pub(crate) fn handle_fragment(
         &mut self,
-        now: Time,
+        [now, arrived]: [Time; 2],
         fragment: &Fragment,
         symbol: &[u8],
         limits: Limits,
@@ -164,8 +164,8 @@ impl Receiver {
         let capture = self.clock.extend(fragment.capture);
         let first_flight = fragment.flags & FLAG_REPAIR == 0;
         if first_flight {
-            self.clock.observe(now, capture);
-            self.measure(now, fragment, capture);
+            self.clock.observe(arrived, capture);
+            self.measure(arrived, fragment, capture);
         }
         self.unreported.get_or_insert(now);
         let timing = self.timing(rtt);

@@ -627,7 +627,13 @@ impl Sender {
         1 + (more as usize).min(MAX_ROUNDS - 1)
     }
 
-    pub(crate) fn handle_feedback(&mut self, now: Time, feedback: &Feedback, rtt: Duration) {
+    /// Takes a report now that arrived then.
+    pub(crate) fn handle_feedback(
+        &mut self,
+        [now, arrived]: [Time; 2],
+        feedback: &Feedback,
+        rtt: Duration,
+    ) {
         self.reported = self.reported.max(feedback.largest);
         self.lacking = !feedback.deficits.is_empty();
         self.path = Path {
@@ -637,7 +643,7 @@ impl Sender {
             spread: Duration::from_micros(feedback.spread.into()),
             reorder: Duration::from_micros(feedback.reorder.into()),
         };
-        if let Some(pause) = self.rate.on_feedback(now, feedback, rtt, self.budget) {
+        if let Some(pause) = self.rate.on_feedback(arrived, feedback, rtt, self.budget) {
             self.accepted_until = now + pause;
         }
         self.replan();

@@ -245,3 +245,26 @@ fn pictures_are_back_soon_after_an_outage_and_as_good() {
         assert!(rates[1..].iter().all(|rate| *rate > 7_900_000), "{rates:?}");
     }
 }
+
+#[test]
+fn a_relay_that_is_held_up_is_no_long_path() {
+    let round_trip = |stamps| {
+        let path = bottleneck(20_000_000, ms(60));
+        let (mut world, peers) = start(path, &[CAMERA]);
+        let mut encoder = Encoder {
+            target: u64::MAX,
+            best: 8_000_000,
+        };
+        // It has a tenth of its processor's time.
+        (world.held_up, world.stamps) = (Some((ms(90), ms(80))), stamps);
+        let rates = follow(&mut world, peers[0], &mut encoder, 20);
+        assert!(rates.iter().all(|rate| *rate > 7_900_000), "{rates:?}");
+        let now = world.now;
+        let stats = world.host(CAMERA).stats(now, peers[0]).unwrap();
+        println!("told when datagrams came: {stamps}: {} us", stats.rtt_us);
+        stats.rtt_us
+    };
+    assert!(round_trip(true) < 25_000);
+    // Without, what is read late looks as if it came late.
+    assert!(round_trip(false) > 35_000);
+}

@@ -75,6 +75,12 @@ pub struct World {
     /// Clocks that are not right.
     pub clocks: BTreeMap<SocketAddr, HostClock>,
     flights: BTreeMap<(Time, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
+    /// In each of these times the relay's thread is held up for the second, and reads what came
+    /// meanwhile after it.
+    pub held_up: Option<(Duration, Duration)>,
+    came: BTreeMap<u64, Time>,
+    /// Whether it is told when that came.
+    pub stamps: bool,
     counter: u64,
     pub events: Vec<(SocketAddr, PeerId, Event)>,
     pub datagrams: u64,
@@ -110,6 +116,9 @@ impl World {
             hosts: BTreeMap::new(),
             clocks: BTreeMap::new(),
             flights: BTreeMap::new(),
+            held_up: None,
+            came: BTreeMap::new(),
+            stamps: true,
             counter: 0,
             events: Vec::new(),
             datagrams: 0,
@@ -224,10 +233,20 @@ impl World {
         }
     }
 
+    /// Until when the relay's thread is held up.
+    fn held_until(&self) -> Option<Time> {
+        let (each, held) = self.held_up?;
+        let begun = self.now.as_nanos() / each.as_nanos() as u64 * each.as_nanos() as u64;
+        Some(Time::from_nanos(begun) + held).filter(|until| *until > self.now)
+    }
+
     fn transmit(&mut self) {
         let mut buffer = Vec::new();
         let addresses: Vec<_> = self.hosts.keys().copied().collect();
         for from in addresses {
+            if from == address(RELAY) && self.held_until().is_some() {
+                continue;
+            }
             let endpoint = self.hosts.get_mut(&from).unwrap();
             let now = self.clocks.get(&from).map_or(self.now, |c| c.at(self.now));
             while let Some(transmit) = endpoint.poll_transmit(now, 16, &mut buffer) {
@@ -311,6 +330,9 @@ impl World {
             let flight = self.flights.first_key_value().map(|((at, _), _)| *at);
             let timers = self.hosts.iter().filter_map(|(at, endpoint)| {
                 let due = endpoint.poll_timeout()?;
+                if let Some(until) = self.held_until().filter(|_| *at == address(RELAY)) {
+                    return Some(due.max(until));
+                }
                 Some(self.clocks.get(at).map_or(due, |clock| clock.when(due)))
             });
             let timer = timers.min();
@@ -323,16 +345,27 @@ impl World {
             steps += 1;
             assert!(steps < 50_000_000, "the endpoints keep busy without end");
             self.now = self.now.max(next);
+            let held_until = self.held_until();
+            let mut held = Vec::new();
             while let Some(entry) = self.flights.first_entry().filter(|e| e.key().0 <= self.now) {
+                let (at, number) = *entry.key();
                 let (from, to, mut datagram) = entry.remove();
+                if let Some(until) = held_until.filter(|_| to == address(RELAY)) {
+                    self.came.entry(number).or_insert(at);
+                    held.push(((until, number), (from, to, datagram)));
+                    continue;
+                }
+                let came = self.came.remove(&number).filter(|_| self.stamps);
                 let now = self.clocks.get(&to).map_or(self.now, |c| c.at(self.now));
                 if let Some(endpoint) = self.hosts.get_mut(&to) {
-                    endpoint.handle_datagram(now, from, &mut datagram);
+                    endpoint.handle_datagram(now, came.unwrap_or(now), from, &mut datagram);
                 }
             }
+            self.flights.extend(held);
             for (at, endpoint) in &mut self.hosts {
                 let now = self.clocks.get(at).map_or(self.now, |c| c.at(self.now));
-                if endpoint.poll_timeout().is_some_and(|at| at <= now) {
+                let held = held_until.is_some() && *at == address(RELAY);
+                if !held && endpoint.poll_timeout().is_some_and(|at| at <= now) {
                     endpoint.handle_timeout(now);
                 }
             }

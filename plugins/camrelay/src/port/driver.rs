@@ -214,7 +214,9 @@ impl<S: Side> Driver<S> {
             stop,
         } = &mut *core;
         let now = clock::now();
-        incoming.for_each(|from, datagram| endpoint.handle_datagram(now, from, datagram));
+        incoming.for_each(|arrived, from, datagram| {
+            endpoint.handle_datagram(now, arrived.min(now), from, datagram);
+        });
         if let Some(stop) = stop.as_mut().filter(|stop| !stop.closed) {
             side.close(endpoint, now);
             stop.closed = true;

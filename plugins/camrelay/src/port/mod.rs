@@ -7,6 +7,7 @@
 //! Lock order: the registry of ports or sessions, then the core of one port. Queues,
 //! observers and event receivers are reached with no lock held.
 
+mod arrival;
 mod caller;
 pub(crate) mod clock;
 mod delivery;

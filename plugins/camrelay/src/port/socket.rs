@@ -6,11 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Once;
 
-use camrelay_protocol::Transmit;
+use camrelay_protocol::{Time, Transmit};
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 use socket2::{Domain, Protocol, Socket as RawSocket, Type};
 
 use super::CAT;
+use super::arrival::Arrivals;
 
 /// Bytes of kernel buffer asked for, in each direction.
 const KERNEL_BUFFER: usize = 8 << 20;
@@ -78,6 +79,7 @@ pub(super) struct Incoming {
     slots: Vec<u8>,
     meta: [RecvMeta; BATCH_SIZE],
     filled: usize,
+    arrivals: Arrivals,
 }
 
 impl Incoming {
@@ -86,17 +88,19 @@ impl Incoming {
             slots: vec![0; RECV_SLOT * BATCH_SIZE],
             meta: [RecvMeta::default(); BATCH_SIZE],
             filled: 0,
+            arrivals: Arrivals::default(),
         }
     }
 
-    /// Calls `take` with the source and the bytes of every datagram.
-    pub(super) fn for_each(&mut self, mut take: impl FnMut(SocketAddr, &mut [u8])) {
+    /// Calls `take` with the arrival, the source and the bytes of every datagram.
+    pub(super) fn for_each(&mut self, mut take: impl FnMut(Time, SocketAddr, &mut [u8])) {
         let slots = self.slots.chunks_exact_mut(RECV_SLOT);
         for (slot, meta) in slots.zip(&self.meta[..self.filled]) {
             let from = canonical(meta.addr);
             let filled = meta.len.min(slot.len());
+            let arrived = self.arrivals.of(meta.timestamp);
             for datagram in slot[..filled].chunks_mut(meta.stride.max(1)) {
-                take(from, datagram);
+                take(arrived, from, datagram);
             }
         }
         self.filled = 0;
@@ -202,6 +206,7 @@ impl Socket {
         {
             Ok(filled) => {
                 incoming.filled = filled;
+                incoming.arrivals.read();
                 if self.answers {
                     outgoing.remember(&incoming.meta[..filled]);
                 }
@@ -319,7 +324,7 @@ mod tests {
         let mut received = Vec::new();
         while received.iter().map(Vec::len).sum::<usize>() < batch.len() {
             receiver.recv(&mut incoming, &mut outgoing).unwrap();
-            incoming.for_each(|from, datagram| {
+            incoming.for_each(|_, from, datagram| {
                 assert_eq!(from.port(), sender.local_addr().port());
                 received.push(datagram.to_vec());
             });
@@ -412,7 +417,7 @@ mod tests {
         let mut from = None;
         while from.is_none() {
             all.recv(&mut incoming, &mut outgoing).unwrap();
-            incoming.for_each(|remote, _| from = Some(remote));
+            incoming.for_each(|_, remote, _| from = Some(remote));
         }
         outgoing.buffer.extend_from_slice(b"answer");
         outgoing.begin(Transmit {
@@ -426,6 +431,31 @@ mod tests {
         caller.set_read_timeout(Some(timeout)).unwrap();
         let len = caller.recv(&mut answer).unwrap();
         assert_eq!(&answer[..len], b"answer");
+    }
+
+    #[test]
+    fn a_datagram_that_is_read_late_did_not_come_late() {
+        use super::super::clock;
+
+        const HELD: std::time::Duration = std::time::Duration::from_millis(50);
+        let (sender, receiver) = (socket(), socket());
+        let (mut incoming, mut outgoing) = (Incoming::new(), Outgoing::default());
+        let mut waited = None;
+        // The kernel begins to stamp what comes soon after it was asked to.
+        for _ in 0..100 {
+            let sent = clock::now();
+            sender.io.send_to(b"x", receiver.local_addr()).unwrap();
+            while clock::now().since(sent) < HELD {
+                std::thread::yield_now();
+            }
+            receiver.recv(&mut incoming, &mut outgoing).unwrap();
+            let read = clock::now();
+            incoming.for_each(|arrived, _, _| waited = Some(read.since(arrived)));
+            if waited >= Some(HELD / 2) {
+                return;
+            }
+        }
+        panic!("it waited for {HELD:?}, and is said to have waited for {waited:?}");
     }
 
     #[test]
