@@ -146,3 +146,30 @@ fn the_capture_time_of_the_wall_is_told() {
     let age = age_by_the_wall(&received);
     assert!(age < 60, "{age} s");
 }
+
+#[test]
+fn a_wall_clock_that_steps_changes_what_frames_bear_and_not_their_times() {
+    let mut source = source("camera=door");
+    let mut sink = sink(port(&source), "camera=door", JPEG);
+    first_frame(&mut sink, &mut source);
+    let running = running_time(&sink);
+    let unix = gst::Caps::new_empty_simple("timestamp/x-unix");
+    let day = gst::ClockTime::from_seconds(1_790_000_000);
+    let mut last = None;
+    for (index, wall) in (0..).zip([day, day + HOUR, day + HOUR, day - HOUR, day]) {
+        // All of them are in the past, so that none waits.
+        let pts = running.saturating_sub((6 - index) * gst::ClockTime::from_useconds(100));
+        let mut sent = at(pts);
+        gst::ReferenceTimestampMeta::add(sent.make_mut(), &unix, wall, None);
+        sink.push(sent).unwrap();
+        let received = source.pull().unwrap();
+        let meta = received.meta::<gst::ReferenceTimestampMeta>().unwrap();
+        assert_eq!(meta.timestamp(), wall);
+        let (pts, before) = (
+            received.pts().unwrap(),
+            last.replace(received.pts().unwrap()),
+        );
+        let apart = before.map_or(0, |before: gst::ClockTime| (pts - before).nseconds());
+        assert!(apart < 1_100_000, "{apart} ns, of 100 \u{b5}s");
+    }
+}
