@@ -18,8 +18,12 @@ const STANDING: Duration = Duration::from_millis(120);
 const STANDING_REPORTS: usize = 3;
 /// Seconds over which the fastest path is remembered.
 const BASE_SECONDS: usize = 10;
-/// Rates are measured over this.
+/// Rates and losses are measured over this,
 const OVER: Duration = Duration::from_millis(500);
+/// and over so many packets, where they are rare: of a few repairs most may be lost by chance.
+const MANY: u64 = 128;
+/// Loss among fewer packets is not judged.
+const FEW: u64 = 64;
 /// What arrives, over this at least.
 const DELIVERED_LEAST: Duration = Duration::from_millis(50);
 /// What the path carries while it is busy is measured over this, at most,
@@ -50,6 +54,13 @@ struct Count {
     bytes: u32,
     packets: u32,
     largest: u64,
+}
+
+impl Count {
+    /// Packets that left between this report's newest one and a later report's.
+    fn left_until(&self, later: &Self) -> u64 {
+        later.largest.saturating_sub(self.largest)
+    }
 }
 
 /// A packet that came: by the receiver's clock, and bytes sent up to its end.
@@ -218,12 +229,12 @@ impl Measure {
         let (Some(first), Some(last)) = (self.counts.front(), self.counts.back()) else {
             return 0.0;
         };
-        let left = last.largest.saturating_sub(first.largest) as f64;
+        let left = first.left_until(last);
         let came = f64::from(last.packets.wrapping_sub(first.packets));
-        if left == 0.0 {
+        if left < FEW {
             return 0.0;
         }
-        (1.0 - came / left).clamp(0.0, 1.0)
+        (1.0 - came / left as f64).clamp(0.0, 1.0)
     }
 
     /// The share of packets that the link loses by itself: what a full queue lost does not count.
@@ -317,10 +328,9 @@ impl Measure {
         };
         self.counts.push_back(self.reported);
         while self.counts.len() > 2
-            && self
-                .counts
-                .get(1)
-                .is_some_and(|one| at.since(one.at) >= OVER)
+            && self.counts.get(1).is_some_and(|one| {
+                at.since(one.at) >= OVER && one.left_until(&self.reported) >= MANY
+            })
         {
             self.counts.pop_front();
         }

@@ -707,6 +707,7 @@ impl Sender {
         let recent = self.path.rtt + self.path.reorder + self.path.spread.min(self.path.rtt) / 2;
         let fresh_flight = now.since(frame.last_sent) < recent;
         let flying = frame.last_packet.saturating_sub(largest) as usize;
+        let mut more = Vec::with_capacity(blocks);
         for (block, lacking) in (0u8..).zip(lacking.clone()) {
             if lacking == 0 {
                 continue;
@@ -728,13 +729,18 @@ impl Sender {
                 .iter()
                 .filter(|r| **r == (deficit.stream, deficit.sequence, block));
             under_way += queued.count();
-            for _ in under_way..wanted {
+            more.push((block, wanted.saturating_sub(under_way)));
+        }
+        // The blocks take turns, so that a run of losses takes little of each.
+        while more.iter().any(|(_, count)| *count > 0) {
+            for (block, count) in more.iter_mut().filter(|(_, count)| *count > 0) {
                 if self.allowance < 1.0 {
                     return;
                 }
+                *count -= 1;
                 self.allowance -= 1.0;
                 self.repairs
-                    .push_back((deficit.stream, deficit.sequence, block));
+                    .push_back((deficit.stream, deficit.sequence, *block));
             }
         }
     }

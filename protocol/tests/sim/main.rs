@@ -1,6 +1,7 @@
 //! Two endpoints, or more, on simulated paths in virtual time: exact and seeded.
 
 mod abuse;
+mod breadth;
 mod clocks;
 mod gaps;
 mod path;
