@@ -16,7 +16,7 @@ mod intake;
 pub mod jpeg;
 mod keeper;
 #[cfg(test)]
-mod mutation;
+pub mod mutation;
 mod placeholder;
 pub mod scaler;
 mod served;

@@ -23,8 +23,9 @@ const MAX_WORKERS: usize = 4;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A worker that nobody needed for so long is let go, and what it made last as well.
 const IDLE: Duration = Duration::from_secs(10);
-/// After a worker ended, so long everybody gets whole pictures.
-const PAUSE: Duration = Duration::from_secs(2);
+/// So long a stream's pictures stay as they are after one could not be made smaller: the
+/// next may be as bad, and others wait for their turn.
+const SHUNNED: Duration = Duration::from_secs(5);
 /// Most pixels that are decoded: a few bytes may say that they are billions.
 const MAX_PIXELS: u32 = 40_000_000;
 
@@ -67,6 +68,8 @@ struct Slot {
     /// The last one that was made.
     made: Option<Arc<Frame>>,
     used: Instant,
+    /// Until when nothing is made.
+    shunned: Option<Instant>,
     /// Whether it is due, or in a worker.
     busy: bool,
     /// Who waits for a picture not before the one with that number.
@@ -170,10 +173,14 @@ impl Desk {
             stream: Arc::downgrade(stream),
             made: None,
             used: now,
+            shunned: None,
             busy: false,
             waiting: Vec::new(),
         });
         slot.used = now;
+        if slot.shunned.is_some_and(|until| now < until) {
+            return None;
+        }
         match &slot.made {
             Some(made) if made.sequence >= frame.sequence => {
                 // It is heard: the receiver is here.
@@ -195,11 +202,11 @@ impl Desk {
     /// Makes what is asked for, until the end.
     fn work(&self, mut maker: impl Make) {
         while let Some((key, frame)) = self.next(&mut maker) {
-            let made = smaller(&mut maker, &frame, key.1).unwrap_or_else(|error| {
+            let made = smaller(&mut maker, &frame, key.1);
+            if let Err(error) = &made {
                 tracing::debug!("a picture stays as large as it is: {error:#}");
-                frame
-            });
-            self.deliver(key, made);
+            }
+            self.deliver(key, made.ok());
         }
     }
 
@@ -232,10 +239,18 @@ impl Desk {
         }
     }
 
-    /// Hands out what was made; who needs a newer one waits for the next.
-    fn deliver(&self, key: Key, made: Arc<Frame>) {
+    /// Hands out what was made; who needs a newer one waits for the next. `None`: it
+    /// could not be made.
+    fn deliver(&self, key: Key, made: Option<Arc<Frame>>) {
         let mut state = self.lock();
         let Some(slot) = state.slots.get_mut(&key) else {
+            return;
+        };
+        let Some(made) = made else {
+            slot.busy = false;
+            slot.shunned = Some(Instant::now() + SHUNNED);
+            // Who waits hears that nobody answers.
+            slot.waiting.clear();
             return;
         };
         slot.made = Some(made.clone());
@@ -283,26 +298,18 @@ fn smaller(maker: &mut impl Make, frame: &Frame, wanted: u32) -> anyhow::Result<
 
 /// Has it done in another process.
 #[derive(Default)]
-struct Worker {
-    running: Option<(Process, Replies)>,
-    /// When the last one ended.
-    ended: Option<Instant>,
-}
+struct Worker(Option<(Process, Replies)>);
 
 impl Make for Worker {
     fn make(&mut self, frame: &Frame, size: (u32, u32)) -> anyhow::Result<Vec<u8>> {
-        if self.ended.is_some_and(|ended| ended.elapsed() < PAUSE) {
-            bail!("the worker ended a moment ago");
-        }
         match self.ask(frame, size) {
             Ok((Reply::Scaled, jpeg)) => Ok(jpeg),
             Ok((Reply::Failed { why }, _)) => bail!("{why}"),
             other => {
-                self.running = None;
-                self.ended = Some(Instant::now());
+                self.0 = None;
                 tracing::warn!(
-                    "the worker that makes pictures smaller ended; pages get whole ones, and \
-                     another one is started soon"
+                    "the worker that makes pictures smaller ended; another one is started when \
+                     it is needed"
                 );
                 match other {
                     Ok(_) => bail!("the worker answers something else"),
@@ -313,7 +320,7 @@ impl Make for Worker {
     }
 
     fn rest(&mut self) {
-        self.running = None;
+        self.0 = None;
     }
 }
 
@@ -324,11 +331,9 @@ impl Worker {
         (width, height): (u32, u32),
     ) -> anyhow::Result<(Reply, Vec<u8>)> {
         let bytes = frame.buffer.map_readable().ok().context("unreadable")?;
-        let (process, replies) = match &mut self.running {
+        let (process, replies) = match &mut self.0 {
             Some(running) => running,
-            None => self
-                .running
-                .insert(Process::start().context("no worker starts")?),
+            none => none.insert(Process::start().context("no worker starts")?),
         };
         process
             .ask(&Request::Scale { width, height }, &bytes)
@@ -503,6 +508,15 @@ mod tests {
         let whole = runtime.block_on(scaler.desk().smaller(stream, frame.clone(), 320));
         assert!(Arc::ptr_eq(&whole, &frame));
         assert_eq!(made.load(Ordering::Relaxed), 1);
+        let next = door.send();
+        assert!(
+            scaler.desk().ask(&door.stream, &next, 320).is_none(),
+            "it is shunned"
+        );
+        assert!(
+            scaler.desk().ask(&door.stream, &next, 640).is_some(),
+            "in that size"
+        );
     }
 
     #[test]

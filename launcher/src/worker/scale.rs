@@ -116,6 +116,7 @@ pub mod tests {
     use super::*;
 
     use crate::relay::jpeg::check;
+    use crate::relay::mutation::Mutation;
 
     /// A picture in such a format of raw video.
     pub fn picture(format: &str, width: u32, height: u32) -> Vec<u8> {
@@ -156,6 +157,24 @@ pub mod tests {
             }
         }
         assert!(scaler.0.len() <= KEPT);
+    }
+
+    #[test]
+    fn damaged_pictures_are_made_smaller_or_refused() {
+        gst::init().expect("GStreamer starts");
+        let mut mutation = Mutation::new();
+        let mut scaler = Scaler::default();
+        let whole = picture("I420", 640, 480);
+        let mut refused = 0;
+        for _ in 0..300 {
+            let mut damaged = whole.clone();
+            mutation.apply(&mut damaged);
+            if check(&damaged).is_ok() {
+                refused += u32::from(scaler.scale(damaged, 320, 240).is_err());
+            }
+        }
+        println!("{refused} refused");
+        scaler.scale(whole, 320, 240).expect("a good one");
     }
 
     #[test]
