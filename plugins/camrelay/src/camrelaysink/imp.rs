@@ -43,11 +43,11 @@ use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 
 use super::encoder::{Limit, Steering, Thinning};
+use super::settings::{DEFAULT_HOST, DEFAULT_LATENCY, MAX_LATENCY, MAX_MTU, Settings, mtu};
 use crate::clocks::Running;
 use crate::notices::{self, Notices, Noticing};
 use crate::port::{Direction, Notice, Publisher, SessionSettings, clock};
-use crate::uri::{self, CamRelayUri};
-use crate::{keys, stats};
+use crate::{keys, stats, uri};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -57,55 +57,8 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     )
 });
 
-const DEFAULT_HOST: &str = "127.0.0.1";
-const DEFAULT_LATENCY: u32 = 120;
-/// Longest latency, in milliseconds.
-const MAX_LATENCY: u32 = 60_000;
-/// Smallest UDP payload that can be asked for, in bytes: what every IPv6 path carries.
-const MIN_MTU: u32 = 1200;
-/// Largest UDP payload, in bytes.
-const MAX_MTU: u32 = 65_507;
 /// How long the end of the stream may wait for the relay to have every frame.
 const FINISH: Duration = Duration::from_secs(1);
-const URI_PARAMETERS: [&str; 4] = ["key", "latency", "mtu", "stream"];
-
-#[derive(Clone)]
-struct Settings {
-    host: String,
-    port: u16,
-    camera: Option<String>,
-    key: Option<String>,
-    /// Milliseconds.
-    latency: u32,
-    mtu: u16,
-    stream: u16,
-    auto_bitrate: bool,
-    /// Bits per second; 0 is no bound.
-    min_bitrate: u32,
-    /// See `min_bitrate`.
-    max_bitrate: u32,
-    /// What is wrong with the `uri` that was set.
-    wrong_uri: Option<String>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            host: DEFAULT_HOST.into(),
-            port: DEFAULT_PORT,
-            camera: None,
-            key: None,
-            latency: DEFAULT_LATENCY,
-            mtu: 0,
-            stream: 0,
-            auto_bitrate: true,
-            min_bitrate: 0,
-            max_bitrate: 0,
-            wrong_uri: None,
-        }
-    }
-}
-
 #[derive(Default)]
 struct State {
     session: Option<SessionSettings>,
@@ -474,22 +427,7 @@ impl URIHandlerImpl for CamRelaySink {
     }
 
     fn uri(&self) -> Option<String> {
-        let settings = self.settings().clone();
-        let mut parameters = Vec::new();
-        let mut add = |name: &str, value: String| parameters.push((name.to_string(), value));
-        if let Some(key) = settings.key.filter(|key| !keys::is_secret(key)) {
-            add("key", key);
-        }
-        add("latency", settings.latency.to_string());
-        add("mtu", settings.mtu.to_string());
-        add("stream", settings.stream.to_string());
-        let uri = CamRelayUri {
-            host: Some(settings.host),
-            port: Some(settings.port),
-            camera: settings.camera,
-            parameters,
-        };
-        Some(uri.to_text())
+        Some(self.settings().to_uri())
     }
 
     fn set_uri(&self, text: &str) -> Result<(), glib::Error> {
@@ -497,26 +435,7 @@ impl URIHandlerImpl for CamRelaySink {
             let text = "the URI of a running camrelaysink cannot be changed";
             return Err(glib::Error::new(gst::URIError::BadState, text));
         }
-        let parsed = CamRelayUri::parse(text)?;
-        let mut settings = Settings {
-            host: parsed.host.unwrap_or_else(|| DEFAULT_HOST.into()),
-            port: parsed.port.unwrap_or(DEFAULT_PORT),
-            camera: parsed.camera,
-            ..Settings::default()
-        };
-        for (name, value) in &parsed.parameters {
-            match name.as_str() {
-                "key" => settings.key = Some(value.clone()),
-                "latency" => settings.latency = uri::number(name, value, 0..=MAX_LATENCY)?,
-                "mtu" => settings.mtu = mtu(uri::number(name, value, 0..=MAX_MTU)?),
-                "stream" => {
-                    let highest = u32::from(MAX_STREAMS) - 1;
-                    settings.stream = uri::number(name, value, 0..=highest)? as u16;
-                }
-                _ => return Err(uri::unknown(name, &URI_PARAMETERS)),
-            }
-        }
-        *self.settings() = settings;
+        *self.settings() = Settings::from_uri(text)?;
         Ok(())
     }
 }
@@ -793,12 +712,4 @@ fn wall_of(buffer: &gst::BufferRef) -> Option<u64> {
         name.is_some_and(|name| name == "timestamp/x-unix")
     })?;
     Some(unix.timestamp().useconds())
-}
-
-/// The payload to use for what was asked for, in bytes; 0 finds it out.
-fn mtu(asked: u32) -> u16 {
-    match asked {
-        0 => 0,
-        asked => asked.clamp(MIN_MTU, MAX_MTU) as u16,
-    }
 }

@@ -5,6 +5,7 @@ use gst::prelude::*;
 
 mod encoder;
 mod imp;
+mod settings;
 
 glib::wrapper! {
     pub(crate) struct CamRelaySink(ObjectSubclass<imp::CamRelaySink>)
