@@ -59,6 +59,20 @@ fn shows_a_camera_and_how_it_is_doing() {
         "{cameras}"
     );
     assert!(cameras[0]["hop"]["delay_ms"].is_number(), "{cameras}");
+    let captured = |text: &str| -> Option<u64> {
+        let name = "camrelay_hop_frames_captured_total{camera=\"door\"} ";
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|count| count.parse().ok())
+    };
+    // The camera tells each second.
+    loop {
+        let mut answer = ureq::get(&format!("{url}metrics")).call().expect("figures");
+        let text = answer.body_mut().read_to_string().expect("figures");
+        if captured(&text) > Some(0) {
+            break;
+        }
+        assert!(begin.elapsed() < DEADLINE, "{text}");
+    }
     let rtsp = cameras[0]["urls"]["rtsp"].as_str().expect("an address");
     assert!(rtsp.starts_with("rtsp://127.0.0.1:"), "{rtsp}");
 

@@ -208,10 +208,13 @@ mod tests {
             malformed: 0,
         });
         door.hop = Some(Hop {
+            captured: 1,
+            sent: 1,
             delivered: 1,
             lost: 7,
             late: 0,
             repaired: 0,
+            undecodable: 0,
             loss: 0.0123,
             rtt_ms: 1.0,
             delay_ms: None,

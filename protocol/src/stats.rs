@@ -16,6 +16,15 @@ pub(crate) struct Received {
     pub(crate) loss: u16,
 }
 
+/// What became of the frames of a session at its sender.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// Handed over for sending.
+    pub(crate) captured: u64,
+    /// Of those, sent.
+    pub(crate) sent: u64,
+}
+
 impl Received {
     /// Whether any frame came, or was missed.
     pub(crate) fn is_any(&self) -> bool {
@@ -37,6 +46,9 @@ pub struct Stats {
     pub bytes_received: u64,
     /// Datagrams from this peer's session dropped: not authentic, replayed or malformed.
     pub packets_received_dropped: u64,
+    /// Frames handed over for sending. Of frames that the other side sends, here and below, as
+    /// it told a second ago at the most.
+    pub frames_captured: u64,
     /// Frames handed over for sending and sent.
     pub frames_sent: u64,
     /// Frames dropped by this sender: not connected, or its queue was full.
@@ -99,6 +111,7 @@ impl Stats {
             bytes_received: self.bytes_received + current.bytes_received,
             packets_received_dropped: self.packets_received_dropped
                 + current.packets_received_dropped,
+            frames_captured: self.frames_captured + current.frames_captured,
             frames_sent: self.frames_sent + current.frames_sent,
             frames_dropped: self.frames_dropped + current.frames_dropped,
             frames_delivered: self.frames_delivered + current.frames_delivered,

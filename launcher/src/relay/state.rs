@@ -34,6 +34,9 @@ pub enum State {
 }
 
 impl State {
+    /// Every name that one can have.
+    pub const NAMES: [&str; 5] = ["waiting", "live", "stale", "gone", "refused"];
+
     /// Its name in the API: `waiting`, `live`, `stale`, `gone` or `refused`.
     pub fn name(&self) -> &'static str {
         match self {

@@ -11,6 +11,7 @@ pub(crate) fn structure(stats: &Stats, dropped_by_kernel: u64) -> gst::Structure
         .field("packets-dropped-by-kernel", dropped_by_kernel)
         .field("bytes-sent", stats.bytes_sent)
         .field("bytes-received", stats.bytes_received)
+        .field("frames-captured", stats.frames_captured)
         .field("frames-sent", stats.frames_sent)
         .field("frames-dropped", stats.frames_dropped)
         .field("frames-delivered", stats.frames_delivered)

@@ -405,7 +405,10 @@ impl Endpoint {
                     self.event(peer, Event::KeyframeRequested { stream });
                 }
             }
-            _ => entry.past.frames_dropped += 1,
+            _ => {
+                entry.past.frames_captured += 1;
+                entry.past.frames_dropped += 1;
+            }
         }
         self.touch(now, peer);
         Ok(())

@@ -19,7 +19,7 @@ use crate::control::Control;
 use crate::handshake::Established;
 use crate::reassembly::{Limits, Outcome, Output};
 use crate::replay::ReplayWindow;
-use crate::stats::Received;
+use crate::stats::{Received, Sent};
 use crate::wire::control::Message;
 use crate::wire::fragment::Fragment;
 use crate::wire::header::{Header, Kind, MAX_PACKET_NUMBER, TAG_LEN};
@@ -104,10 +104,10 @@ pub(crate) struct Session {
     keyframe_asked: BTreeMap<u16, Time>,
     closing: Option<Closing>,
     stats: Stats,
-    /// What became of the frames that came, as it was last told, and when.
-    told: (Time, Received),
-    /// What became of the frames that were sent, where the receiver told.
-    heard: Option<Received>,
+    /// What became of frames, as it was last told, and when.
+    told: (Time, Received, Sent),
+    /// The same, where the other side told.
+    heard: Option<(Received, Sent)>,
 }
 
 impl Session {
@@ -143,7 +143,7 @@ impl Session {
                 cipher,
                 ..Stats::default()
             },
-            told: (now, Received::default()),
+            told: (now, Received::default(), Sent::default()),
             heard: None,
         }
     }
@@ -656,7 +656,7 @@ impl Session {
                 }
             }
             Message::StreamEnd { stream, end } => self.receiver.stream(stream).handle_end(now, end),
-            Message::Stats(received) => self.heard = Some(received),
+            Message::Stats(received, sent) => self.heard = Some((received, sent)),
             other => {
                 // What came before in order is told before.
                 self.poll_streams(now, out)?;
@@ -706,19 +706,21 @@ impl Session {
         Ok(())
     }
 
-    /// Tells the sender once a second what became of its frames.
+    /// Tells the other side once a second what became of frames.
     fn tell_stats(&mut self, now: Time) -> Result<(), Broken> {
-        let (at, told) = self.told;
+        let (at, received_then, sent_then) = self.told;
         // What can wait must not fill a channel that is not emptied.
         if now.since(at) < STATS_INTERVAL || !self.control.is_idle() {
             return Ok(());
         }
         let received = self.receiver.received(self.one_way());
-        self.told = (now, received);
-        if received == told || !received.is_any() {
+        let sent = self.sender.counters.sent();
+        self.told = (now, received, sent);
+        let is_news = received.is_any() && received != received_then || sent != sent_then;
+        if !is_news {
             return Ok(());
         }
-        self.send_message(&Message::Stats(received))
+        self.send_message(&Message::Stats(received, sent))
     }
 
     /// The least that a datagram takes, as far as that can be known.
@@ -738,14 +740,23 @@ impl Session {
 
     /// Counters, those of the streams included.
     pub(crate) fn stats(&self, now: Time) -> Stats {
-        let sent = self.sender.counters;
-        let own = self.receiver.received(self.one_way());
-        let received = self.heard.filter(|_| !own.is_any()).unwrap_or(own);
+        let counters = self.sender.counters;
+        let mut sent = counters.sent();
+        let mut received = self.receiver.received(self.one_way());
+        if let Some((heard, told)) = self.heard {
+            if !received.is_any() {
+                received = heard;
+            }
+            if sent.captured == 0 {
+                sent = told;
+            }
+        }
         Stats {
-            frames_sent: sent.frames_sent,
-            frames_dropped: sent.frames_dropped,
-            parity_sent: sent.parity_sent,
-            repairs_sent: sent.repairs_sent,
+            frames_captured: sent.captured,
+            frames_sent: sent.sent,
+            frames_dropped: counters.frames_dropped,
+            parity_sent: counters.parity_sent,
+            repairs_sent: counters.repairs_sent,
             frames_delivered: received.delivered,
             frames_lost: received.lost,
             frames_late: received.late,

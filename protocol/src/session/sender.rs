@@ -7,6 +7,7 @@ use crate::fec;
 use crate::fragment::{Coded, Layout, flags_to_wire, frame_header, symbol_room};
 use crate::parity::{self, MAX_ROUNDS, Plan};
 use crate::rate::Rate;
+use crate::stats::Sent;
 use crate::wire::control::Message;
 use crate::wire::feedback::{Deficit, Feedback};
 use crate::wire::fragment::{
@@ -178,10 +179,21 @@ pub(crate) struct Path {
 /// Counters.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SendCounters {
+    pub(crate) frames_captured: u64,
     pub(crate) frames_sent: u64,
     pub(crate) frames_dropped: u64,
     pub(crate) parity_sent: u64,
     pub(crate) repairs_sent: u64,
+}
+
+impl SendCounters {
+    /// What the receiver is told of.
+    pub(crate) fn sent(&self) -> Sent {
+        Sent {
+            captured: self.frames_captured,
+            sent: self.frames_sent,
+        }
+    }
 }
 
 /// The sending end of a session's media.
@@ -340,6 +352,7 @@ impl Sender {
         let entry = entry
             .filter(|entry| entry.caps.is_some())
             .ok_or(Error::NoCaps(stream))?;
+        self.counters.frames_captured += 1;
         let broken = entry.broken && !frame.flags.key;
         if full || refuse || broken {
             self.counters.frames_dropped += 1;

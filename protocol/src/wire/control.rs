@@ -2,7 +2,7 @@
 
 use super::{Reader, put_short_text};
 use crate::access::check_name;
-use crate::stats::Received;
+use crate::stats::{Received, Sent};
 use crate::{Code, MAX_CAPS, MAX_STREAMS, Rejection};
 
 const REGISTER: u8 = 1;
@@ -44,8 +44,8 @@ pub(crate) enum Message {
     Rekey(Vec<u8>),
     /// The listener has them, too: the HANDSHAKE_RESP.
     Rekeyed(Vec<u8>),
-    /// What became of the frames that the other side sent.
-    Stats(Received),
+    /// What became of the frames that the other side sent, and of those that this one did.
+    Stats(Received, Sent),
 }
 
 impl Message {
@@ -103,9 +103,11 @@ impl Message {
                 out.push(REKEYED);
                 out.extend_from_slice(handshake);
             }
-            Self::Stats(received) => {
+            Self::Stats(received, sent) => {
                 out.push(STATS);
                 put_received(&mut out, received);
+                out.extend_from_slice(&sent.captured.to_be_bytes());
+                out.extend_from_slice(&sent.sent.to_be_bytes());
             }
         }
         out
@@ -151,7 +153,13 @@ impl Message {
             CLOSE => Self::Close(rejection(&mut reader)?),
             REKEY => Self::Rekey(reader.rest().to_vec()),
             REKEYED => Self::Rekeyed(reader.rest().to_vec()),
-            STATS => Self::Stats(received(&mut reader)?),
+            STATS => Self::Stats(
+                received(&mut reader)?,
+                Sent {
+                    captured: reader.u64()?,
+                    sent: reader.u64()?,
+                },
+            ),
             _ => return None,
         })
     }
@@ -250,17 +258,23 @@ mod tests {
             Message::FeedEnd(Rejection::new(Code::NoSuchCamera, "no camera 'x'")),
             Message::KeyframeRequest { stream: 0 },
             Message::Close(Rejection::new(Code::Done, "")),
-            Message::Stats(Received {
-                delivered: 1,
-                lost: 2,
-                late: 3,
-                undecodable: 4,
-                by_parity: 5,
-                by_resend: 6,
-                rounds: u64::MAX,
-                latency_us: [7, 8, u32::MAX],
-                loss: 65_535,
-            }),
+            Message::Stats(
+                Received {
+                    delivered: 1,
+                    lost: 2,
+                    late: 3,
+                    undecodable: 4,
+                    by_parity: 5,
+                    by_resend: 6,
+                    rounds: u64::MAX,
+                    latency_us: [7, 8, u32::MAX],
+                    loss: 65_535,
+                },
+                Sent {
+                    captured: 9,
+                    sent: u64::MAX,
+                },
+            ),
         ];
         for message in messages {
             let bytes = message.encode();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use axum::extract::{Extension, State};
+use axum::extract::{self, Extension};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use prometheus_client::encoding::text::encode;
@@ -14,8 +14,10 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::Site;
 use super::answer::Refusal;
-use super::api::{model::Camera, visible};
+use super::api::model::{Camera, Hop};
+use super::api::visible;
 use super::guard::Asked;
+use crate::relay::state::State;
 use crate::users::Visitor;
 
 /// What OpenMetrics calls its text.
@@ -26,7 +28,7 @@ type Figure = Gauge<f64, AtomicU64>;
 
 /// Answers with the figures as they are now.
 pub async fn metrics(
-    State(site): State<Arc<Site>>,
+    extract::State(site): extract::State<Arc<Site>>,
     Extension(visitor): Extension<Visitor>,
     Extension(asked): Extension<Asked>,
 ) -> Result<impl IntoResponse, Refusal> {
@@ -51,21 +53,18 @@ fn cameras_as_such(registry: &mut Registry, cameras: &[Camera]) {
     let state = Family::<Labels, Gauge>::default();
     let age = Family::<Labels, Figure>::default();
     let viewers = Family::<Labels, Gauge>::default();
-    registry.register(
-        "camera_state",
-        "1 for the state that a camera is in",
-        state.clone(),
-    );
+    let help = "1 for the state that a camera is in, 0 for the others";
+    registry.register("camera_state", help, state.clone());
     let help = "Since the capture of the newest picture";
-    registry.register_with_unit("frame_age", help, Unit::Seconds, age.clone());
-    registry.register(
-        "viewers",
-        "How many watch, by the way of it",
-        viewers.clone(),
-    );
+    registry.register_with_unit("camera_frame_age", help, Unit::Seconds, age.clone());
+    let help = "How many watch, by the way of it";
+    registry.register("camera_viewers", help, viewers.clone());
     for camera in cameras {
-        let labels_of_state = labels_with(camera, "state", &camera.state.name);
-        state.get_or_create(&labels_of_state).set(1);
+        for name in State::NAMES {
+            let is_it = camera.state.name == name;
+            let labels = labels_with(camera, "state", name);
+            state.get_or_create(&labels).set(is_it.into());
+        }
         if let Some(millis) = camera.age_ms {
             age.get_or_create(&labels(camera)).set(millis as f64 / 1e3);
         }
@@ -82,18 +81,18 @@ fn cameras_as_such(registry: &mut Registry, cameras: &[Camera]) {
 }
 
 fn streams(registry: &mut Registry, cameras: &[Camera]) {
-    let mut family = |name: &str, help: &str| {
-        let family = Family::<Labels, Counter>::default();
-        registry.register(name, help, family.clone());
-        family
-    };
-    let frames = family("frames", "Frames passed on to viewers, by stream");
-    let bytes = family("frame_bytes", "Their bytes");
-    let dropped = family(
-        "frames_dropped",
-        "Frames dropped for viewers that did not keep up",
+    let frames = counter(registry, "stream_frames", "Frames that came to the relay");
+    let bytes = counter(registry, "stream_bytes", "Their bytes");
+    let dropped = counter(
+        registry,
+        "stream_frames_dropped",
+        "Frames dropped for viewers that did not keep up, each viewer's counted",
     );
-    let malformed = family("frames_malformed", "Frames passed over as malformed");
+    let malformed = counter(
+        registry,
+        "stream_frames_malformed",
+        "Frames passed over as malformed, besides",
+    );
     for camera in cameras {
         for stream in &camera.streams {
             let labels = labels_with(camera, "stream", stream.number);
@@ -106,43 +105,76 @@ fn streams(registry: &mut Registry, cameras: &[Camera]) {
 }
 
 fn hops(registry: &mut Registry, cameras: &[Camera]) {
-    let mut counter = |name: &str, help: &str| {
-        let family = Family::<Labels, Counter>::default();
-        registry.register(name, help, family.clone());
-        family
-    };
-    let delivered = counter(
-        "hop_frames_delivered",
-        "Frames that came whole from the camera",
+    type Count = fn(&Hop) -> u64;
+    let counts: [(&str, &str, Count); 8] = [
+        (
+            "hop_frames_captured",
+            "Frames that the camera captured since it connected",
+            |hop| hop.captured,
+        ),
+        ("hop_frames_sent", "Frames that it sent", |hop| hop.sent),
+        (
+            "hop_frames_delivered",
+            "Frames that came whole and in time",
+            |hop| hop.delivered,
+        ),
+        ("hop_frames_lost", "Frames that never came whole", |hop| {
+            hop.lost
+        }),
+        (
+            "hop_frames_late",
+            "Frames still arriving when their time was over",
+            |hop| hop.late,
+        ),
+        (
+            "hop_frames_undecodable",
+            "Whole frames of no use, as a lost one is needed to decode them",
+            |hop| hop.undecodable,
+        ),
+        (
+            "hop_frames_repaired",
+            "Frames that lacked something on arrival and were made whole",
+            |hop| hop.repaired,
+        ),
+        (
+            "hop_received_bytes",
+            "Bytes received from the camera",
+            |hop| hop.bytes,
+        ),
+    ];
+    let hops = || (cameras.iter()).filter_map(|camera| Some((camera, camera.hop.as_ref()?)));
+    for (name, help, count) in counts {
+        let family = counter(registry, name, help);
+        for (camera, hop) in hops() {
+            family.get_or_create(&labels(camera)).inc_by(count(hop));
+        }
+    }
+    let (loss, rtt, delay) = (
+        Family::<Labels, Figure>::default(),
+        Family::<Labels, Figure>::default(),
+        Family::<Labels, Figure>::default(),
     );
-    let lost = counter("hop_frames_lost", "Frames that never came whole");
-    let late = counter("hop_frames_late", "Frames whole only after their deadline");
-    let repaired = counter("hop_repaired", "Fragments that were lost and repaired");
-    let bytes = counter("hop_received_bytes", "Bytes received from the camera");
-    let mut figure = |name: &str, help: &str, unit: Unit| {
-        let family = Family::<Labels, Figure>::default();
-        registry.register_with_unit(name, help, unit, family.clone());
-        family
-    };
-    let loss = figure("hop_loss", "Datagrams that the network loses", Unit::Ratios);
-    let rtt = figure("hop_round_trip", "To the camera and back", Unit::Seconds);
-    let delay = figure("hop_delay", "From capture to arrival", Unit::Seconds);
-    for (camera, hop) in cameras
-        .iter()
-        .filter_map(|camera| Some((camera, camera.hop.as_ref()?)))
-    {
+    let help = "Share of datagrams that the network loses, 0 to 1";
+    registry.register("hop_loss_ratio", help, loss.clone());
+    let help = "To the camera and back";
+    registry.register_with_unit("hop_round_trip", help, Unit::Seconds, rtt.clone());
+    let help = "From the capture of the newest frame to its arrival";
+    registry.register_with_unit("hop_delay", help, Unit::Seconds, delay.clone());
+    for (camera, hop) in hops() {
         let labels = labels(camera);
-        delivered.get_or_create(&labels).inc_by(hop.delivered);
-        lost.get_or_create(&labels).inc_by(hop.lost);
-        late.get_or_create(&labels).inc_by(hop.late);
-        repaired.get_or_create(&labels).inc_by(hop.repaired);
-        bytes.get_or_create(&labels).inc_by(hop.bytes);
         loss.get_or_create(&labels).set(hop.loss);
         rtt.get_or_create(&labels).set(hop.rtt_ms / 1e3);
         if let Some(millis) = hop.delay_ms {
             delay.get_or_create(&labels).set(millis / 1e3);
         }
     }
+}
+
+/// A new counter, to whose name `_total` is added.
+fn counter(registry: &mut Registry, name: &str, help: &str) -> Family<Labels, Counter> {
+    let family = Family::<Labels, Counter>::default();
+    registry.register(name, help, family.clone());
+    family
 }
 
 fn labels(camera: &Camera) -> Labels {

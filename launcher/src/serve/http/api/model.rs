@@ -71,14 +71,20 @@ pub struct Stream {
 /// The way from the camera to the relay, as the relay sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Hop {
+    /// Frames that the camera captured, as it told a second ago at the most.
+    pub captured: u64,
+    /// Of those, frames that it sent: it drops what the network does not carry.
+    pub sent: u64,
     /// Frames that came whole and in time.
     pub delivered: u64,
     /// Frames that never did.
     pub lost: u64,
     /// Frames that were whole only after their deadline.
     pub late: u64,
-    /// Fragments that had been lost and were repaired.
+    /// Frames that lacked something on arrival and were made whole.
     pub repaired: u64,
+    /// Whole frames of no use, as a lost one is needed to decode them.
+    pub undecodable: u64,
     /// Datagrams that the network loses, from 0 to 1.
     pub loss: f64,
     /// There and back, in milliseconds.
@@ -213,10 +219,13 @@ impl Hop {
         let count = |name: &str| stats.get::<u64>(name).unwrap_or_default();
         let figure = |name: &str| stats.get::<f64>(name).unwrap_or_default();
         Some(Self {
+            captured: count("frames-captured"),
+            sent: count("frames-sent"),
             delivered: count("frames-delivered"),
             lost: count("frames-lost"),
             late: count("frames-late"),
             repaired: count("recovered-by-parity") + count("recovered-by-resend"),
+            undecodable: count("frames-undecodable"),
             loss: figure("loss-fraction"),
             rtt_ms: rounded(figure("rtt-ms")),
             delay_ms: stream

@@ -150,9 +150,14 @@ fn metrics_are_open_metrics() {
     let text = answer.text();
     for line in [
         "camrelay_camera_state{camera=\"door\",state=\"live\"} 1",
-        "camrelay_frames_total{camera=\"door\",stream=\"0\"} 1",
-        "camrelay_viewers{camera=\"door\",way=\"http\"} 0",
-        "# TYPE camrelay_frame_age_seconds gauge",
+        "camrelay_camera_state{camera=\"door\",state=\"stale\"} 0",
+        "camrelay_stream_frames_total{camera=\"door\",stream=\"0\"} 1",
+        "camrelay_stream_frames_dropped_total{camera=\"door\",stream=\"0\"} 0",
+        "camrelay_camera_viewers{camera=\"door\",way=\"http\"} 0",
+        "# TYPE camrelay_camera_frame_age_seconds gauge",
+        "# UNIT camrelay_camera_frame_age_seconds seconds",
+        "# TYPE camrelay_hop_frames_captured counter",
+        "# UNIT camrelay_hop_delay_seconds seconds",
         "# EOF",
     ] {
         assert!(
