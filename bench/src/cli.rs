@@ -50,6 +50,11 @@ pub(crate) enum Measure {
     Flood(FloodOptions),
     /// A relay with cameras that send damaged pictures, and a good one beside them.
     Mutate(MutateOptions),
+    /// A camera that is killed and comes back: how soon each way out of the relay says so.
+    Stale(StaleOptions),
+    /// The process of a camera that can be killed.
+    #[command(hide = true)]
+    Launch { text: String },
     /// The sending process of a hop.
     #[command(hide = true)]
     Send {
@@ -272,6 +277,21 @@ pub(crate) struct MutateOptions {
     /// Frames a second of each of the two cameras that send them, at most.
     #[arg(long, default_value_t = 4000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) fps: u32,
+
+    #[command(flatten)]
+    pub(crate) launcher: LauncherOption,
+}
+
+/// What to kill.
+#[derive(Args)]
+pub(crate) struct StaleOptions {
+    /// Frames a second.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(5..=60))]
+    pub(crate) fps: u32,
+
+    /// How often, for each codec.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) turns: u32,
 
     #[command(flatten)]
     pub(crate) launcher: LauncherOption,

@@ -21,6 +21,7 @@ mod pair;
 mod process;
 mod rate;
 mod serve;
+mod stale;
 mod table;
 mod transport;
 mod usage;
@@ -38,6 +39,8 @@ fn main() -> ExitCode {
         Measure::Cpu(options) => cpu::run(&options),
         Measure::Many(options) => many::run(&options),
         Measure::Mutate(options) => mutate::run(&options),
+        Measure::Stale(options) => stale::run(&options),
+        Measure::Launch { text } => stale::launch(&text),
         Measure::Rate(options) => rate::run(&options),
         Measure::Outage(options) => outage::run(&options),
         Measure::Serve(options) => serve::run(&options),

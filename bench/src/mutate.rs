@@ -1,27 +1,35 @@
 //! A relay with cameras that send damaged pictures, and a good one beside them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use gst::prelude::*;
+use serde_json::Value;
 
 use crate::cli::MutateOptions;
 use crate::many::rtsp::{Player, Way};
 use crate::many::{Camera, Relay};
 use crate::mutation::Mutation;
+use crate::table::Table;
 use crate::usage;
 
 /// Frames a second of the good camera.
 const GOOD_FPS: u32 = 30;
 /// How long the last frames may take to arrive; less than it takes a camera to be stale.
-const QUIET: Duration = Duration::from_millis(700);
+const QUIET: Duration = Duration::from_millis(500);
 /// How long anything may take to begin.
 const BEGIN: Duration = Duration::from_secs(20);
 /// Damaged frames that are sent in one go.
 const BATCH: u64 = 20;
+/// Frames of the good camera between two looks at how busy the machine is.
+const LOOK: u64 = 5;
+/// How busy the machine may be, all processors together.
+const BUSY: f64 = 0.8;
+/// Damaged frames a second that are sent however busy it is.
+const LEAST: f64 = 1000.0;
 
 const JPEG: &str = "image/jpeg,width=64,height=48,framerate=0/1";
 const UNITS: &str = "openh264enc ! h264parse ! video/x-h264,stream-format=byte-stream,alignment=au";
@@ -66,8 +74,10 @@ pub(crate) fn run(options: &MutateOptions) -> anyhow::Result<()> {
     thread::sleep(QUIET);
     came.store(0, Ordering::Relaxed);
 
+    let before = relay.camera("good")?;
+    let load = Load::of_at_most(options.fps);
     let begin = Instant::now();
-    let mut sent = 0;
+    let mut sent: u64 = 0;
     let left_out = thread::scope(|scope| {
         let jpegs = scope.spawn(|| {
             let formats = ["I420", "Y42B", "Y444", "GRAY8"];
@@ -78,18 +88,20 @@ pub(crate) fn run(options: &MutateOptions) -> anyhow::Result<()> {
                 JPEG,
                 &pictures?.concat(),
                 options.jpegs,
-                options,
-                &relay,
+                (&load, &relay),
             )
         });
         let units = scope.spawn(|| {
             let units = encoded(UNITS, "I420")?;
-            damage("bad-h264", H264, &units, options.units, options, &relay)
+            damage("bad-h264", H264, &units, options.units, (&load, &relay))
         });
         let mut due = Instant::now();
         while !(jpegs.is_finished() && units.is_finished()) {
             good.send(&pictures[sent as usize % pictures.len()])?;
             sent += 1;
+            if sent.is_multiple_of(LOOK) {
+                load.follow();
+            }
             due += Duration::from_secs(1) / GOOD_FPS;
             thread::sleep(due.saturating_duration_since(Instant::now()));
         }
@@ -103,17 +115,104 @@ pub(crate) fn run(options: &MutateOptions) -> anyhow::Result<()> {
     })?;
     thread::sleep(QUIET);
     let came = came.load(Ordering::Relaxed);
-    println!(
-        "In {:.0} s the good camera sent {sent} frames, of which its viewer saw {came} whole; \
-         its sink dropped {}.",
-        begin.elapsed().as_secs_f64(),
-        good.dropped()
-    );
-    println!("{left_out} damaged frames were left out by the sinks that sent them.");
+    let seconds = begin.elapsed().as_secs_f64();
+    let after = relay.camera("good")?;
     let sample = relay.sample().context("the relay crashed")?;
-    println!("The relay runs, with {} MB of memory.", sample.memory >> 20);
+    println!(
+        "It took {seconds:.0} s: {:.0} damaged frames a second of each camera, held to {LEAST} \
+         while the machine was busier than {:.0} %; {left_out} of them were left out by the sinks \
+         that sent them. The relay runs, with {} MB of memory.\n",
+        load.mean(),
+        BUSY * 100.0,
+        sample.memory >> 20
+    );
+    report(sent, good.dropped(), came, (&before, &after));
     ensure!(came == sent, "frames of the good camera were lost");
     Ok(())
+}
+
+/// What became of the good camera's frames, stage by stage.
+fn report(sent: u64, dropped: u64, came: u64, (before, after): (&Value, &Value)) {
+    let grown = |place: &str| {
+        let count = |camera: &Value| camera.pointer(place).and_then(Value::as_u64);
+        count(after).zip(count(before)).map_or_else(
+            || "?".into(),
+            |(after, before)| (after - before).to_string(),
+        )
+    };
+    let mut table = Table::new(["the good camera", "frames"]);
+    for (stage, frames) in [
+        ("given to its sink", sent.to_string()),
+        ("dropped by its sink", dropped.to_string()),
+        ("whole and in time at the relay", grown("/hop/delivered")),
+        ("late there", grown("/hop/late")),
+        ("lost on the way", grown("/hop/lost")),
+        ("repaired", grown("/hop/repaired")),
+        ("passed on to viewers", grown("/streams/0/frames")),
+        ("dropped for a slow viewer", grown("/streams/0/dropped")),
+        ("seen whole", came.to_string()),
+    ] {
+        table.row([stage.into(), frames]);
+    }
+    println!("{table}");
+    println!(
+        "Datagrams of all cameras that came faster than the relay read: {}.",
+        grown("/hop/overflow")
+    );
+}
+
+/// How much load the damaged frames are: what the machine can bear, as what is held up for
+/// want of a processor says nothing about the relay.
+struct Load {
+    most: f64,
+    /// Frames a second of each camera.
+    now: Mutex<f64>,
+    /// Sum of `now`, and of how many.
+    past: Mutex<(f64, u32)>,
+    /// What the machine had done when this was looked at last.
+    done: Mutex<Option<usage::Done>>,
+}
+
+impl Load {
+    fn of_at_most(fps: u32) -> Self {
+        Self {
+            most: fps.into(),
+            now: Mutex::new(f64::from(fps) / 4.0),
+            past: Mutex::default(),
+            done: Mutex::default(),
+        }
+    }
+
+    /// Adapts it to how busy the machine was since this was called before.
+    fn follow(&self) {
+        let done = usage::done();
+        let before = std::mem::replace(&mut *lock(&self.done), done);
+        let Some(busy) = before
+            .zip(done)
+            .and_then(|(before, done)| done.since(before))
+        else {
+            return;
+        };
+        let mut now = lock(&self.now);
+        let factor = if busy > BUSY { 0.8 } else { 1.05 };
+        *now = (*now * factor).clamp(LEAST.min(self.most), self.most);
+        let mut past = lock(&self.past);
+        *past = (past.0 + *now, past.1 + 1);
+    }
+
+    /// How long to wait between two batches.
+    fn interval(&self) -> Duration {
+        Duration::from_secs_f64(BATCH as f64 / *lock(&self.now))
+    }
+
+    fn mean(&self) -> f64 {
+        let (sum, count) = *lock(&self.past);
+        sum / f64::from(count.max(1))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Watches that camera, again and again.
@@ -132,8 +231,7 @@ fn damage(
     caps: &str,
     frames: &[gst::Buffer],
     count: u64,
-    options: &MutateOptions,
-    relay: &Relay,
+    (load, relay): (&Load, &Relay),
 ) -> anyhow::Result<u64> {
     let camera = Camera::start(name, caps, relay.cameras)?;
     let originals: Vec<Vec<u8>> = frames
@@ -150,7 +248,7 @@ fn damage(
         }
         camera.send(&gst::Buffer::from_mut_slice(bytes))?;
         if number.is_multiple_of(BATCH) {
-            due += Duration::from_secs(1) * BATCH as u32 / options.fps;
+            due = (due + load.interval()).max(Instant::now());
             thread::sleep(due.saturating_duration_since(Instant::now()));
         }
         if number.is_multiple_of(100_000) {

@@ -28,6 +28,38 @@ pub(crate) fn raise_file_limit() {
     }
 }
 
+/// What all processors of the machine have done so far, in ticks of its clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Done {
+    busy: u64,
+    idle: u64,
+}
+
+impl Done {
+    /// The share of the time since then in which they were busy, where any has passed.
+    pub(crate) fn since(self, before: Self) -> Option<f64> {
+        let busy = self.busy.saturating_sub(before.busy) as f64;
+        let all = busy + self.idle.saturating_sub(before.idle) as f64;
+        (all > 0.0).then(|| busy / all)
+    }
+}
+
+/// What they have done so far, where the system tells.
+pub(crate) fn done() -> Option<Done> {
+    let stat = std::fs::read_to_string("/proc/stat").ok()?;
+    let numbers = stat.lines().next()?.strip_prefix("cpu ")?;
+    let numbers: Vec<u64> = (numbers.split_whitespace())
+        .map_while(|number| number.parse().ok())
+        .collect();
+    // The fourth and fifth are idle; what guests did is counted twice.
+    let idle = numbers.get(3)? + numbers.get(4)?;
+    let all: u64 = numbers.iter().take(8).sum();
+    Some(Done {
+        busy: all - idle,
+        idle,
+    })
+}
+
 /// The machine and what runs on it besides, in one line.
 pub(crate) fn machine() -> String {
     let read = |path| std::fs::read_to_string(path).unwrap_or_default();

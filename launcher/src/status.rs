@@ -219,6 +219,7 @@ mod tests {
             rtt_ms: 1.0,
             delay_ms: None,
             bytes: 1,
+            overflow: 0,
         });
         door.viewers.http = 2;
         door.viewers.rtsp = 1;

@@ -1,13 +1,17 @@
 //! The relay: the launcher in a process of its own.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use serde_json::Value;
 use tempfile::NamedTempFile;
+
+/// What an answer may take.
+const ANSWER: Duration = Duration::from_secs(10);
 
 const DEPLOYMENT: &str = "\
 [relay]
@@ -72,6 +76,21 @@ impl Relay {
         };
         std::thread::spawn(move || pass_on(log));
         Ok(relay)
+    }
+
+    /// What it says of a camera.
+    pub(crate) fn camera(&self, name: &str) -> anyhow::Result<Value> {
+        let mut connection = TcpStream::connect(("127.0.0.1", self.browsers))?;
+        connection.set_read_timeout(Some(ANSWER))?;
+        write!(
+            connection,
+            "GET /api/v1/cameras/{name} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer)?;
+        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body);
+        let body = body.with_context(|| format!("the relay answers '{answer}'"))?;
+        serde_json::from_str(body).with_context(|| format!("the relay says '{body}' of {name}"))
     }
 
     /// What it uses now.

@@ -372,6 +372,7 @@ mod tests {
         let consumer = Arc::new(Consumer::new(
             Limits {
                 frames: 10,
+                burst: 10,
                 bytes: 1 << 20,
                 time: gst::ClockTime::SECOND,
             },

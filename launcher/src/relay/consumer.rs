@@ -6,11 +6,17 @@ use std::time::{Duration, Instant};
 
 use super::frame::Frame;
 
+/// Who has not caught up after this long is slow.
+const GRACE: Duration = Duration::from_millis(100);
+
 /// What may wait for one consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Frames, at least 1.
     pub frames: usize,
+    /// Frames until the consumer has had [`GRACE`] to take them: what comes in one go, or
+    /// before its thread runs, is no sign that it is slow. No fewer than `frames`.
+    pub burst: usize,
     /// Bytes; one frame may always wait, however large.
     pub bytes: usize,
     /// Time between the oldest and the newest frame.
@@ -43,6 +49,8 @@ pub struct Consumer {
 struct Queue {
     frames: VecDeque<Arc<Frame>>,
     bytes: usize,
+    /// When the consumer began to take what is here; `None`: it found it empty.
+    taking: Option<Instant>,
     needs_key: bool,
     /// Whether that is because it was full, rather than because it begins.
     behind: bool,
@@ -70,7 +78,11 @@ impl Consumer {
         if queue.behind {
             queue.keep_key();
         }
+        if queue.frames.is_empty() {
+            queue.taking = None;
+        }
         let frame = queue.frames.pop_front()?;
+        queue.taking.get_or_insert_with(Instant::now);
         queue.bytes -= frame.buffer.size();
         Some(frame)
     }
@@ -137,8 +149,13 @@ impl Consumer {
 
     /// Whether `next` has no room behind what waits.
     fn is_full(&self, queue: &Queue, next: &Frame) -> bool {
+        let is_slow = queue.taking.is_some_and(|since| since.elapsed() >= GRACE);
+        let frames = match is_slow {
+            true => self.limits.frames,
+            false => self.limits.burst,
+        };
         queue.frames.front().is_some_and(|oldest| {
-            queue.frames.len() >= self.limits.frames
+            queue.frames.len() >= frames
                 || queue.bytes + next.buffer.size() > self.limits.bytes
                 || next.captured.saturating_sub(oldest.captured) > self.limits.time
         })
@@ -189,6 +206,7 @@ mod tests {
 
     const LIMITS: Limits = Limits {
         frames: 3,
+        burst: 3,
         bytes: 100,
         time: gst::ClockTime::SECOND,
     };
@@ -244,9 +262,30 @@ mod tests {
     }
 
     #[test]
+    fn more_may_wait_for_who_is_about_to_take_it() {
+        let limits = Limits { burst: 5, ..LIMITS };
+        let consumer = Consumer::new(limits, || {});
+        for number in 0..6 {
+            consumer.offer(&jpeg(number, 1));
+        }
+        assert_eq!(consumer.dropped(), 1, "one too many came in one go");
+        assert!(consumer.take().is_some());
+        consumer.offer(&jpeg(6, 1));
+        assert_eq!(consumer.dropped(), 1, "it only began");
+        consumer.lock().taking = Instant::now().checked_sub(GRACE);
+        consumer.offer(&jpeg(7, 1));
+        assert_eq!(waiting(&consumer), [5, 6, 7]);
+        for number in 0..5 {
+            consumer.offer(&jpeg(number, 1));
+        }
+        assert_eq!(waiting(&consumer), [0, 1, 2, 3, 4], "it had caught up");
+    }
+
+    #[test]
     fn what_is_not_wanted_is_not_counted() {
         let limits = Limits {
             frames: 1,
+            burst: 1,
             ..LIMITS
         };
         let offered = |from: Instant, interval: Duration| {

@@ -258,6 +258,7 @@ impl Work {
         // Only the newest picture is worth the work.
         let limits = Limits {
             frames: 1,
+            burst: 1,
             bytes: usize::MAX,
             time: gst::ClockTime::SECOND,
         };

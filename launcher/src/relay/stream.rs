@@ -510,6 +510,7 @@ mod tests {
 
     const LIMITS: Limits = Limits {
         frames: 100,
+        burst: 100,
         bytes: 1 << 20,
         time: gst::ClockTime::from_seconds(10),
     };

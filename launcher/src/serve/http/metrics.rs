@@ -106,7 +106,7 @@ fn streams(registry: &mut Registry, cameras: &[Camera]) {
 
 fn hops(registry: &mut Registry, cameras: &[Camera]) {
     type Count = fn(&Hop) -> u64;
-    let counts: [(&str, &str, Count); 8] = [
+    let counts: [(&str, &str, Count); 9] = [
         (
             "hop_frames_captured",
             "Frames that the camera captured since it connected",
@@ -140,6 +140,11 @@ fn hops(registry: &mut Registry, cameras: &[Camera]) {
             "hop_received_bytes",
             "Bytes received from the camera",
             |hop| hop.bytes,
+        ),
+        (
+            "hop_overflow_datagrams",
+            "Datagrams to the relay's port, of whatever camera, that came faster than it read",
+            |hop| hop.overflow,
         ),
     ];
     let hops = || (cameras.iter()).filter_map(|camera| Some((camera, camera.hop.as_ref()?)));

@@ -33,6 +33,7 @@ const BOUNDARY: &str = "camrelay-picture";
 /// One picture, the newest.
 const NEWEST: Limits = Limits {
     frames: 1,
+    burst: 1,
     bytes: usize::MAX,
     time: gst::ClockTime::MAX,
 };

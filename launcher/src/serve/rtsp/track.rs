@@ -18,13 +18,14 @@ use crate::relay::stream::{Attachment, Stream};
 /// are worth nothing when they are old, so that one that misses any goes on with the
 /// newest; those that build on each other are kept longer, as a gap costs more.
 fn limits(codec: &Codec) -> Limits {
-    let (frames, time) = match codec {
-        Codec::Opus => (50, gst::ClockTime::from_mseconds(500)),
-        codec if codec.is_inter() => (64, gst::ClockTime::SECOND),
-        _ => (4, gst::ClockTime::from_mseconds(500)),
+    let (frames, burst, time) = match codec {
+        Codec::Opus => (50, 50, gst::ClockTime::from_mseconds(500)),
+        codec if codec.is_inter() => (64, 64, gst::ClockTime::SECOND),
+        _ => (4, 16, gst::ClockTime::from_mseconds(500)),
     };
     Limits {
         frames,
+        burst,
         bytes: 8 << 20,
         time,
     }

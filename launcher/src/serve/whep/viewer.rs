@@ -27,6 +27,7 @@ const SILENCE: Duration = Duration::from_secs(6);
 /// goes on at the next key frame.
 const LIMITS: Limits = Limits {
     frames: 16,
+    burst: 16,
     bytes: 8 << 20,
     time: gst::ClockTime::from_mseconds(300),
 };

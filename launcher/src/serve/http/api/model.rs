@@ -93,6 +93,8 @@ pub struct Hop {
     pub delay_ms: Option<f64>,
     /// Bytes received.
     pub bytes: u64,
+    /// Datagrams to the relay's port, of whatever camera, that came faster than it read.
+    pub overflow: u64,
 }
 
 /// How many watch, by which way.
@@ -232,6 +234,7 @@ impl Hop {
                 .delay()
                 .map(|delay| rounded(delay.as_secs_f64() * 1e3)),
             bytes: count("bytes-received"),
+            overflow: count("packets-dropped-by-kernel"),
         })
     }
 }
