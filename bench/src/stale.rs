@@ -35,7 +35,8 @@ const ENCODERS: [(&str, &str); 3] = [
     ("H.264", "openh264enc gop-size=100000"),
     (
         "H.265",
-        "x265enc key-int-max=100000 tune=zerolatency speed-preset=ultrafast",
+        "x265enc key-int-max=100000 tune=zerolatency speed-preset=ultrafast \
+         ! h265parse config-interval=-1",
     ),
 ];
 
@@ -83,7 +84,7 @@ pub(crate) fn run(options: &StaleOptions) -> anyhow::Result<()> {
     gstcamrelay::plugin_register_static().context("cannot register the camrelay elements")?;
     println!("{}\n", usage::machine());
     println!(
-        "A camera of 640x480 at {}/s is killed (SIGKILL), and {} s later another process of its \
+        "A camera of 320x240 at {}/s is killed (SIGKILL), and {} s later another process of its \
          name starts to send. How long it takes until each way out says that there is no picture, \
          and shows one again:\n",
         options.fps,
@@ -108,7 +109,7 @@ type Row = (&'static str, Option<Duration>, Option<Duration>);
 fn turn(options: &StaleOptions, encoder: &str) -> anyhow::Result<Vec<Row>> {
     let relay = Relay::start(&options.launcher.path()?)?;
     let text = format!(
-        "videotestsrc is-live=true ! video/x-raw,format=I420,width=640,height=480,framerate={}/1 \
+        "videotestsrc is-live=true ! video/x-raw,format=I420,width=320,height=240,framerate={}/1 \
          ! {encoder} ! camrelaysink port={} camera={NAME}",
         options.fps, relay.cameras
     );
