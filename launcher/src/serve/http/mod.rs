@@ -27,7 +27,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{Http, secrets};
@@ -47,6 +47,8 @@ pub struct Server {
     closing: watch::Sender<bool>,
     runtime: Option<Runtime>,
     serving: Option<tokio::task::JoinHandle<()>>,
+    /// Ends when nobody has the [`Site`] any more.
+    left: mpsc::Receiver<()>,
     _scaler: Scaler,
 }
 
@@ -67,6 +69,9 @@ pub struct Site {
     /// Where pictures are made smaller.
     pub desk: Arc<Desk>,
     closing: watch::Receiver<bool>,
+    /// Dropped with the last who has the site: WebSockets outlive the connection that
+    /// they began on.
+    _here: mpsc::Sender<()>,
 }
 
 impl Site {
@@ -115,6 +120,7 @@ impl Server {
         tracing::debug!("WebRTC goes over UDP, from {}", whep.address());
         let scaler = Scaler::start()?;
         let (closing, closed) = watch::channel(false);
+        let (here, left) = mpsc::channel(1);
         let site = Arc::new(Site {
             feeds,
             users,
@@ -124,6 +130,7 @@ impl Server {
             whep,
             desk: scaler.desk(),
             closing: closed,
+            _here: here,
         });
         let serving = runtime.spawn(listener::serve(listener, site));
         Ok(Self {
@@ -131,6 +138,7 @@ impl Server {
             closing,
             runtime: Some(runtime),
             serving: Some(serving),
+            left,
             _scaler: scaler,
         })
     }
@@ -145,8 +153,12 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.closing.send_replace(true);
         if let (Some(runtime), Some(serving)) = (self.runtime.take(), self.serving.take()) {
-            // It ends when its connections did; who does not end in time is cut off.
-            let _ = runtime.block_on(async { tokio::time::timeout(PATIENCE, serving).await });
+            // Who does not end in time is cut off.
+            let ended = async {
+                let _ = serving.await;
+                self.left.recv().await
+            };
+            let _ = runtime.block_on(async { tokio::time::timeout(PATIENCE, ended).await });
             runtime.shutdown_background();
         }
     }
