@@ -3,7 +3,7 @@
 //! A queue that stands, or packets that come more slowly than they are sent, mean congestion;
 //! loss alone is the link's, and is answered by repair. The rate falls at once to what came
 //! through while the path was busy, gives way a little where a queue begins to stand, and rises
-//! by an amount that grows with the root of the rate: of several that share a bottleneck the
+//! the more slowly, in proportion, the larger it is: of several that share a bottleneck the
 //! smaller one gains on the larger.
 
 mod measure;
@@ -20,7 +20,9 @@ use crate::wire::feedback::Feedback;
 const DECREASE: f64 = 0.85;
 /// What it leaves of the target at most, should the path carry more than that.
 const DECREASE_AT_LEAST: f64 = 0.9;
-/// What it leaves of the target where a queue only begins to stand.
+/// A queue only begins to stand at this share of the delay that is congestion.
+const SLIGHT: f64 = 0.4;
+/// What a decrease leaves of the target then.
 const YIELD: f64 = 0.92;
 /// After a decrease, a queue that only begins to stand is given this time to empty.
 const EMPTYING: Duration = Duration::from_millis(350);
@@ -51,9 +53,17 @@ const BRIM_LOSS: f64 = 0.02;
 const MIN_TARGET: f64 = 100_000.0;
 /// Where as much is sent as last met congestion, within these shares, growth is slowed down.
 const NEAR: std::ops::Range<f64> = 0.8..1.1;
-/// To so many bits per second in each second, at most: all who share a bottleneck gain the same,
-/// so that the larger ones, who give way by more, come down to the others.
+/// To so many bits per second in each second, of a target of [`NEAR_TARGET`]. Larger ones grow more
+/// slowly, smaller ones faster: of those who share a bottleneck some meet its queue more often than
+/// others, by when their frames come, and the smaller one gains on the larger even so (binomial
+/// congestion control: Bansal and Balakrishnan, INFOCOM 2001).
 const INCREASE_NEAR: f64 = 300_000.0;
+/// See [`INCREASE_NEAR`].
+const NEAR_TARGET: f64 = 4_000_000.0;
+/// The power of the target by which that falls,
+const NEAR_POWER: f64 = 1.5;
+/// and where it ends: a large target is to be reached again in half a minute.
+const LEAST_INCREASE_NEAR: f64 = 100_000.0;
 /// The target stays below so many times what is sent.
 const HEADROOM: f64 = 2.0;
 
@@ -185,7 +195,7 @@ impl Rate {
         if overloaded || queue > limit || self.measure.loss() > HEAVY_LOSS[full] {
             Some(Congestion::Heavy)
         } else {
-            (queue > limit / 3).then_some(Congestion::Slight)
+            (queue > limit.mul_f64(SLIGHT)).then_some(Congestion::Slight)
         }
     }
 
@@ -216,8 +226,9 @@ impl Rate {
             let near = NEAR.contains(&(self.measure.offered(now) / self.carried));
             let usual = INCREASE * target.sqrt();
             let faster = FASTEST.min(1.0 + clear.as_secs_f64() / FASTER_AFTER.as_secs_f64());
+            let fair = INCREASE_NEAR * (NEAR_TARGET / target).powf(NEAR_POWER);
             let increase = match near {
-                true => usual.min(INCREASE_NEAR),
+                true => usual.min(fair.max(LEAST_INCREASE_NEAR)),
                 false => usual * faster,
             };
             let grown = target + increase * passed;

@@ -152,6 +152,18 @@ fn narrow_and_widen(delay: Duration, queue: Duration) {
 
 #[test]
 fn cameras_behind_one_bottleneck_get_the_same() {
+    share([FRAME / 3; 3]);
+}
+
+#[test]
+fn it_does_not_matter_whose_frames_come_first() {
+    for [first, second] in [[0, 0], [3, 6], [6, 13], [8, 0], [8, 8], [10, 3], [16, 16]] {
+        share([ms(first), ms(second), FRAME - ms(first + second)]);
+    }
+}
+
+/// Three cameras, each of which captures so long before the next one.
+fn share(gaps: [Duration; 3]) {
     let names = [CAMERA, "10.0.0.3:40000", "10.0.0.4:40000"];
     let (mut world, peers) = start(bottleneck(12_000_000, ms(60)), &names);
     world.shared = true;
@@ -181,7 +193,7 @@ fn cameras_behind_one_bottleneck_get_the_same() {
                 let host = world.host(name);
                 host.send_frame(now, peers[at], 0, frame).unwrap();
             }
-            world.run(FRAME / 3);
+            world.run(gaps[at]);
         }
         if number % 30 == 0 {
             println!("{number}: {targets:?}");
