@@ -29,8 +29,10 @@ pub fn run(stop: Stop) -> anyhow::Result<()> {
         .iter()
         .map(|camera| camera.name.as_str())
         .collect();
+    // Invites only where the demo lets in.
+    let network = address::in_network().filter(|ip| Accept::Lan.allows(*ip));
     relay::run_and_tell(&deployment, &stop, |addresses| {
-        println!("{}", invitation(&names, addresses, address::in_network()));
+        println!("{}", invitation(&names, addresses, network));
     })
 }
 

@@ -158,16 +158,8 @@ mod tests {
             streams: Vec::new(),
             hop: None,
             served: Served::default(),
-            viewers: Viewers {
-                rtsp: 0,
-                http: 0,
-                webrtc: 0,
-            },
-            urls: Urls {
-                snapshot: String::new(),
-                mjpeg: String::new(),
-                rtsp: None,
-            },
+            viewers: Viewers::default(),
+            urls: Urls::default(),
         }
     }
 

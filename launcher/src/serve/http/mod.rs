@@ -30,7 +30,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 
+use self::answer::Refusal;
 use crate::config::{Http, secrets};
+use crate::relay::feed::Feed;
 use crate::relay::feeds::Feeds;
 use crate::relay::scaler::{Desk, Scaler};
 use crate::serve::whep::Whep;
@@ -75,6 +77,14 @@ pub struct Site {
 }
 
 impl Site {
+    /// The camera of this name.
+    ///
+    /// # Errors
+    /// A refusal (404) that names the camera where there is none.
+    pub fn feed(&self, name: &str) -> Result<Arc<Feed>, Refusal> {
+        self.feeds.get(name).ok_or_else(|| Refusal::no_camera(name))
+    }
+
     /// Whether the server stops: answers without an end then end.
     pub fn is_closing(&self) -> bool {
         *self.closing.borrow()

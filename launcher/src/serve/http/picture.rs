@@ -56,10 +56,7 @@ pub async fn snapshot(
     State(site): State<Arc<Site>>,
     Path(name): Path<String>,
 ) -> Result<Response, Refusal> {
-    let feed = site
-        .feeds
-        .get(&name)
-        .ok_or_else(|| Refusal::no_camera(&name))?;
+    let feed = site.feed(&name)?;
     let stream = jpegs(&feed)?;
     let frame = stream.start().ok_or_else(|| no_picture(&name))?;
     let bytes = bytes(&frame).ok_or_else(|| no_picture(&name))?;

@@ -81,10 +81,7 @@ pub async fn mjpeg(
     Path(name): Path<String>,
     Extension(pace): Extension<Pace>,
 ) -> Result<Response, Refusal> {
-    let feed = site
-        .feeds
-        .get(&name)
-        .ok_or_else(|| Refusal::no_camera(&name))?;
+    let feed = site.feed(&name)?;
     let stream = jpegs(&feed)?;
     let pictures = Pictures {
         _viewing: feed.viewers().watch(Way::Http),

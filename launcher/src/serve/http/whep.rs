@@ -39,10 +39,7 @@ pub async fn offer(
         let why = "expected an SDP offer, Content-Type: application/sdp";
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
     }
-    let feed = site
-        .feeds
-        .get(&name)
-        .ok_or_else(|| Refusal::no_camera(&name))?;
+    let feed = site.feed(&name)?;
     let answer = site
         .whep
         .offer(&feed, remote.address.ip().to_canonical(), &offer)?;

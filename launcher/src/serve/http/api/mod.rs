@@ -40,8 +40,7 @@ pub async fn camera(
     Path(name): Path<String>,
     Extension(asked): Extension<Asked>,
 ) -> Result<Json<Camera>, Refusal> {
-    let feed = site.feeds.get(&name);
-    let feed = feed.ok_or_else(|| Refusal::no_camera(&name))?;
+    let feed = site.feed(&name)?;
     Ok(Json(Camera::of(&feed, urls(&site, &asked, &name))))
 }
 

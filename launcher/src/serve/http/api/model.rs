@@ -98,7 +98,7 @@ pub struct Hop {
 }
 
 /// How many watch, by which way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Viewers {
     /// Players.
     pub rtsp: usize,
@@ -118,7 +118,7 @@ pub struct Served {
 }
 
 /// Where a camera is watched.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Urls {
     /// The newest picture.
     pub snapshot: String,
@@ -173,11 +173,7 @@ impl Camera {
             streams: Vec::new(),
             hop: None,
             served: Served::default(),
-            viewers: Viewers {
-                rtsp: 0,
-                http: 0,
-                webrtc: 0,
-            },
+            viewers: Viewers::default(),
             urls,
         }
     }
