@@ -3,8 +3,9 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
 use gst::prelude::*;
+
+use crate::pipeline::{child, failure, out, parse};
 
 /// A picture of some 47 kB: a camera would make some 11 Mbit/s, at its coarsest a fifth of that.
 const SOURCE: &str = "videotestsrc is-live=true pattern=snow \
@@ -33,8 +34,6 @@ impl Camera {
              ! appsink name=out sync=false"
         ))?;
         let arrivals = Arrivals::default();
-        let out = child(&receiving, "out")?;
-        let out: gst_app::AppSink = out.downcast().map_err(|_| anyhow!("not an appsink"))?;
         let callbacks = gst_app::AppSinkCallbacks::builder().new_sample({
             let arrivals = arrivals.clone();
             move |sink| {
@@ -44,7 +43,7 @@ impl Camera {
                 Ok(gst::FlowSuccess::Ok)
             }
         });
-        out.set_callbacks(callbacks.build());
+        out(&receiving)?.set_callbacks(callbacks.build());
         receiving.set_state(gst::State::Playing)?;
         let sending = parse(&format!(
             "{SOURCE} ! jpegenc name=encoder quality={QUALITY} \
@@ -76,7 +75,7 @@ impl Camera {
 
     pub(crate) fn failure(&self) -> Option<anyhow::Error> {
         let pipelines = [&self.sending, &self.receiving];
-        pipelines.into_iter().find_map(crate::transport::failure)
+        pipelines.into_iter().find_map(failure)
     }
 }
 
@@ -87,19 +86,6 @@ impl Drop for Camera {
             let _ = pipeline.set_state(gst::State::Null);
         }
     }
-}
-
-fn parse(text: &str) -> anyhow::Result<gst::Pipeline> {
-    let element = gst::parse::launch(text).with_context(|| format!("in '{text}'"))?;
-    element
-        .downcast()
-        .map_err(|_| anyhow!("'{text}' is no pipeline"))
-}
-
-fn child(pipeline: &gst::Pipeline, name: &str) -> anyhow::Result<gst::Element> {
-    pipeline
-        .by_name(name)
-        .with_context(|| format!("the pipeline has no element '{name}'"))
 }
 
 fn lock(arrivals: &Arrivals) -> MutexGuard<'_, Vec<(Instant, usize)>> {

@@ -18,6 +18,7 @@ mod mutate;
 mod mutation;
 mod outage;
 mod pair;
+mod pipeline;
 mod process;
 mod rate;
 mod serve;

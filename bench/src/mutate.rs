@@ -1,25 +1,25 @@
 //! A relay with cameras that send damaged pictures, and a good one beside them.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use gst::prelude::*;
 use serde_json::Value;
 
 use crate::cli::MutateOptions;
 use crate::many::rtsp::{Player, Way};
-use crate::many::{Camera, Relay};
+use crate::many::{Camera, Relay, Tally, mark, pictures};
 use crate::mutation::Mutation;
+use crate::pipeline::buffers;
 use crate::table::Table;
 use crate::usage;
 
 /// Frames a second of the good camera.
-const GOOD_FPS: u32 = 30;
-/// How long the last frames may take to arrive; less than it takes a camera to be stale.
-const QUIET: Duration = Duration::from_millis(500);
+const GOOD_FPS: u64 = 30;
+const INTERVAL: Duration = Duration::from_nanos(1_000_000_000 / GOOD_FPS);
+/// How long the last of them may take to be seen.
+const LAST: Duration = Duration::from_secs(5);
 /// How long anything may take to begin.
 const BEGIN: Duration = Duration::from_secs(20);
 /// Damaged frames that are sent in one go.
@@ -31,6 +31,7 @@ const BUSY: f64 = 0.8;
 /// Damaged frames a second that are sent however busy it is.
 const LEAST: f64 = 1000.0;
 
+const GOOD: &str = "image/jpeg,width=320,height=240,framerate=0/1";
 const JPEG: &str = "image/jpeg,width=64,height=48,framerate=0/1";
 const UNITS: &str = "openh264enc ! h264parse ! video/x-h264,stream-format=byte-stream,alignment=au";
 const H264: &str = "video/x-h264,stream-format=byte-stream,alignment=au,framerate=0/1";
@@ -47,16 +48,20 @@ pub(crate) fn run(options: &MutateOptions) -> anyhow::Result<()> {
         options.jpegs, options.units
     );
     let relay = Relay::start(&options.launcher.path()?)?;
-    let good = Camera::start("good", JPEG, relay.cameras)?;
-    let pictures = encoded("jpegenc", "I420")?;
-    let came = Arc::new(AtomicU64::new(0));
+    let good = Camera::start("good", GOOD, relay.cameras)?;
+    let (pictures, mark) = (pictures(false)?, mark()?);
     // The viewers end with the program.
-    let (count, port) = (came.clone(), relay.viewers);
+    let (counted, counts) = mpsc::channel();
+    let port = relay.viewers;
     thread::spawn(move || {
+        let mut tally = Tally::default();
         let watched = Player::play(port, "good", Instant::now() + BEGIN, Way::Tcp);
         let ended = watched.and_then(|mut player| {
-            player.watch(|whole| {
-                count.fetch_add(u64::from(whole), Ordering::Relaxed);
+            player.watch(|frame| {
+                if let Some(count) = tally.take(frame) {
+                    // Nobody counts any more after an error elsewhere.
+                    let _ = counted.send(count);
+                }
             })
         });
         eprintln!("the viewer of the good camera ended: {ended:?}");
@@ -64,16 +69,13 @@ pub(crate) fn run(options: &MutateOptions) -> anyhow::Result<()> {
     for name in ["bad-jpeg", "bad-h264"] {
         thread::spawn(move || ask_for(name, port));
     }
-    // Until it is watched, then nothing, so that what comes from now on can be counted.
     let deadline = Instant::now() + BEGIN;
-    while came.load(Ordering::Relaxed) == 0 {
+    while counts.recv_timeout(INTERVAL).is_err() {
         ensure!(Instant::now() < deadline, "the good camera is not watched");
-        good.send(&pictures[0])?;
-        thread::sleep(Duration::from_millis(33));
+        good.send(&mark)?;
     }
-    thread::sleep(QUIET);
-    came.store(0, Ordering::Relaxed);
-
+    // What left before its mark is not to be counted below.
+    let dropped_before = good.dropped()?;
     let before = relay.camera("good")?;
     let load = Load::of_at_most(options.fps);
     let begin = Instant::now();
@@ -102,7 +104,7 @@ pub(crate) fn run(options: &MutateOptions) -> anyhow::Result<()> {
             if sent.is_multiple_of(LOOK) {
                 load.follow();
             }
-            due += Duration::from_secs(1) / GOOD_FPS;
+            due += INTERVAL;
             thread::sleep(due.saturating_duration_since(Instant::now()));
         }
         let mut left_out = 0;
@@ -113,10 +115,17 @@ pub(crate) fn run(options: &MutateOptions) -> anyhow::Result<()> {
         }
         anyhow::Ok(left_out)
     })?;
-    thread::sleep(QUIET);
-    let came = came.load(Ordering::Relaxed);
-    let seconds = begin.elapsed().as_secs_f64();
+    let dropped = good.dropped()? - dropped_before;
     let after = relay.camera("good")?;
+    good.send(&mark)?;
+    // What is missing then is lost.
+    let mut came = 0;
+    while came < sent
+        && let Ok(count) = counts.recv_timeout(LAST)
+    {
+        came += count;
+    }
+    let seconds = begin.elapsed().as_secs_f64();
     let sample = relay.sample().context("the relay crashed")?;
     println!(
         "It took {seconds:.0} s: {:.0} damaged frames a second of each camera, held to {LEAST} \
@@ -126,7 +135,7 @@ pub(crate) fn run(options: &MutateOptions) -> anyhow::Result<()> {
         BUSY * 100.0,
         sample.memory >> 20
     );
-    report(sent, good.dropped(), came, (&before, &after));
+    report(sent, dropped, came, (&before, &after));
     ensure!(came == sent, "frames of the good camera were lost");
     Ok(())
 }
@@ -257,8 +266,7 @@ fn damage(
                 .with_context(|| format!("the relay crashed by frame {number} of {name}"))?;
         }
     }
-    thread::sleep(QUIET);
-    Ok(camera.dropped())
+    camera.dropped()
 }
 
 /// A few small pictures through an encoder.
@@ -267,19 +275,5 @@ fn encoded(encoder: &str, format: &str) -> anyhow::Result<Vec<gst::Buffer>> {
         "videotestsrc pattern=ball num-buffers=10 ! video/x-raw,format={format},width=64,height=48 \
          ! {encoder} ! appsink name=out sync=false"
     );
-    let pipeline = gst::parse::launch(&text)?.downcast::<gst::Pipeline>();
-    let pipeline = pipeline.ok().context("no pipeline")?;
-    let sink = pipeline.by_name("out").and_downcast::<gst_app::AppSink>();
-    let sink = sink.context("no appsink")?;
-    pipeline.set_state(gst::State::Playing)?;
-    let frames: Vec<_> = std::iter::from_fn(|| sink.pull_sample().ok())
-        .filter_map(|sample| {
-            let mut frame = sample.buffer_owned()?;
-            frame.make_mut().set_duration(None);
-            Some(frame)
-        })
-        .collect();
-    pipeline.set_state(gst::State::Null)?;
-    ensure!(!frames.is_empty(), "{encoder} gives nothing");
-    Ok(frames)
+    buffers(&text)
 }

@@ -3,13 +3,14 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{anyhow, bail};
 use clap::ValueEnum;
 use gst::prelude::*;
 use gst_app::{AppSink, AppSrc};
 use serde::{Deserialize, Serialize};
 
 use crate::chunk::{self, CHUNK};
+use crate::pipeline::{child, failure, out, parse};
 
 /// A pair of elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -104,8 +105,7 @@ impl Receiving {
             }
         };
         let pipeline = parse(&format!("{source} name=net ! appsink name=out sync=false"))?;
-        let sink = child(&pipeline, "out")?;
-        let sink = sink.downcast().map_err(|_| anyhow!("not an appsink"))?;
+        let sink = out(&pipeline)?;
         pipeline.set_state(gst::State::Playing)?;
         let net = child(&pipeline, "net")?;
         match transport {
@@ -228,28 +228,6 @@ impl Drop for Sending {
         // The process ends with it.
         let _ = self.pipeline.set_state(gst::State::Null);
     }
-}
-
-/// The error that the pipeline posted, if it did.
-pub(crate) fn failure(pipeline: &gst::Pipeline) -> Option<anyhow::Error> {
-    let message = pipeline.bus()?.pop_filtered(&[gst::MessageType::Error])?;
-    let gst::MessageView::Error(error) = message.view() else {
-        return None;
-    };
-    let from = error.src().map(|src| src.name()).unwrap_or_default();
-    Some(anyhow!("{from}: {}", error.error()))
-}
-
-fn parse(text: &str) -> anyhow::Result<gst::Pipeline> {
-    let element = gst::parse::launch(text).with_context(|| format!("in '{text}'"))?;
-    element
-        .downcast()
-        .map_err(|_| anyhow!("'{text}' is no pipeline"))
-}
-
-fn child(pipeline: &gst::Pipeline, name: &str) -> anyhow::Result<gst::Element> {
-    let child = pipeline.by_name(name);
-    child.with_context(|| format!("the pipeline has no element '{name}'"))
 }
 
 /// A sink inside a bin sends at once instead of by the clock.

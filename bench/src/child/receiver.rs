@@ -9,8 +9,9 @@ use anyhow::Context;
 use super::{FromReceiver, Load, Received};
 use crate::chunk::Joiner;
 use crate::frame;
+use crate::pipeline::failure;
 use crate::process::say;
-use crate::transport::{Receiving, failure};
+use crate::transport::Receiving;
 use crate::usage;
 
 /// What has arrived so far.

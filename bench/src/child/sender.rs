@@ -6,8 +6,9 @@ use anyhow::Context;
 
 use super::{FromSender, Load};
 use crate::frame::{self, Frames};
+use crate::pipeline::failure;
 use crate::process::say;
-use crate::transport::{Sending, failure};
+use crate::transport::Sending;
 use crate::usage;
 
 /// After its last frame a sender stays this long, and twice the budget, for repairs.

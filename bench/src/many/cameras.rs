@@ -1,15 +1,16 @@
 //! The process that is all cameras.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, ensure};
 use gst::prelude::*;
-use gst_app::{AppSink, AppSrc};
+use gst_app::AppSrc;
 
-use super::{Cameras, FromCameras, ToCameras, name};
+use super::{Cameras, Order, Sent, name};
+use crate::pipeline::buffers;
 use crate::process::say;
 use crate::{frame, usage};
 
@@ -17,85 +18,68 @@ use crate::{frame, usage};
 const PICTURES: u32 = 16;
 /// What a large picture has at least, in bytes.
 const LARGE: usize = 114_000;
+/// How long what was given may take to be sent, and how often a sink is asked.
+const SENT: Duration = Duration::from_secs(5);
+const ASKED: Duration = Duration::from_millis(5);
 
-/// Sends frames of every camera to 127.0.0.1:`port`, in turn, until standard input ends.
+/// Sends frames of every camera to 127.0.0.1:`port`, in turn, until standard input ends. Told to,
+/// sends so many of each between two [`mark`]s.
 pub(crate) fn send_many(settings: Cameras, port: u16) -> anyhow::Result<()> {
     usage::raise_file_limit();
     gst::init()?;
     gstcamrelay::plugin_register_static().context("cannot register the camrelay elements")?;
     let pictures = pictures(settings.large)?;
+    let mark = [mark()?];
     let cameras: Vec<Camera> = (0..settings.count)
         .map(|camera| Camera::start(&name(camera), settings.caps(), port))
         .collect::<anyhow::Result<_>>()?;
     let mut sending = Sending {
         cameras,
-        pictures,
         interval: 1_000_000_000 / u64::from(settings.fps) / settings.count as u64,
-        orders: orders(),
         due: frame::now(),
     };
-    let mut next = sending.send_until_told()?;
-    while let Some(order) = next {
-        match order {
-            ToCameras::Pause => say(&FromCameras::Paused)?,
-            ToCameras::Send { frames } => {
-                let before = sending.dropped();
-                sending.send(frames)?;
-                // What is queued leaves within moments.
-                std::thread::sleep(Duration::from_millis(200));
-                let dropped = sending.dropped() - before;
-                say(&FromCameras::Sent { dropped })?;
+    let orders = orders();
+    for round in 0.. {
+        match orders.try_recv() {
+            Err(TryRecvError::Empty) => sending.round(&pictures, round)?,
+            Err(TryRecvError::Disconnected) => break,
+            Ok(Order { frames }) => {
+                sending.round(&mark, 0)?;
+                let before = sending.dropped()?;
+                sending.due = frame::now();
+                (0..frames).try_for_each(|round| sending.round(&pictures, round))?;
+                let dropped = sending.dropped()? - before;
+                sending.round(&mark, 0)?;
+                say(&Sent { dropped })?;
             }
         }
-        next = sending.orders.recv().ok();
     }
     Ok(())
 }
 
 struct Sending {
     cameras: Vec<Camera>,
-    pictures: Vec<gst::Buffer>,
     /// Nanoseconds from one camera's frame to the next camera's.
     interval: u64,
-    orders: Receiver<ToCameras>,
     /// When the next frame leaves.
     due: u64,
 }
 
 impl Sending {
-    /// Sends round after round until there is an order; `None`: standard input ended.
-    fn send_until_told(&mut self) -> anyhow::Result<Option<ToCameras>> {
-        for round in 0.. {
-            self.round(round)?;
-            match self.orders.try_recv() {
-                Ok(order) => return Ok(Some(order)),
-                Err(TryRecvError::Empty) => {}
-                Err(TryRecvError::Disconnected) => break,
-            }
-        }
-        Ok(None)
-    }
-
-    fn send(&mut self, rounds: u32) -> anyhow::Result<()> {
-        self.due = frame::now();
-        (0..rounds).try_for_each(|round| self.round(round))
-    }
-
-    /// Frames that the sinks dropped so far.
-    fn dropped(&self) -> u64 {
-        self.cameras.iter().map(Camera::dropped).sum()
-    }
-
-    /// A frame of each camera.
-    fn round(&mut self, round: u32) -> anyhow::Result<()> {
+    /// One of these pictures from each camera.
+    fn round(&mut self, pictures: &[gst::Buffer], round: u32) -> anyhow::Result<()> {
         for (number, camera) in self.cameras.iter().enumerate() {
             let wait = self.due.saturating_sub(frame::now());
             std::thread::sleep(Duration::from_nanos(wait));
             self.due += self.interval;
-            let picture = (number + round as usize) % self.pictures.len();
-            camera.send(&self.pictures[picture])?;
+            camera.send(&pictures[(number + round as usize) % pictures.len()])?;
         }
         Ok(())
+    }
+
+    /// Frames that the sinks dropped of all so far.
+    fn dropped(&self) -> anyhow::Result<u64> {
+        self.cameras.iter().map(Camera::dropped).sum()
     }
 }
 
@@ -105,6 +89,8 @@ pub(crate) struct Camera {
     source: AppSrc,
     sink: gst::Element,
     key_wished: Arc<AtomicBool>,
+    /// Frames that it was given.
+    given: AtomicU64,
 }
 
 impl Camera {
@@ -140,6 +126,7 @@ impl Camera {
             source,
             sink,
             key_wished,
+            given: AtomicU64::new(0),
         })
     }
 
@@ -152,6 +139,7 @@ impl Camera {
         self.source
             .push_buffer(picture)
             .map_err(|error| anyhow!("cannot send: {error}"))?;
+        self.given.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -160,10 +148,27 @@ impl Camera {
         self.key_wished.swap(false, Ordering::Relaxed)
     }
 
-    /// Frames that its sink dropped so far.
-    pub(crate) fn dropped(&self) -> u64 {
-        let stats: gst::Structure = self.sink.property("stats");
-        stats.get("frames-dropped").unwrap_or(0)
+    /// Frames that its sink dropped, once it has sent or dropped all that it was given.
+    pub(crate) fn dropped(&self) -> anyhow::Result<u64> {
+        let given = self.given.load(Ordering::Relaxed);
+        let deadline = Instant::now() + SENT;
+        loop {
+            let stats: gst::Structure = self.sink.property("stats");
+            let count = |name: &str| {
+                stats
+                    .get::<u64>(name)
+                    .context("camrelaysink does not count")
+            };
+            let (sent, dropped) = (count("frames-sent")?, count("frames-dropped")?);
+            if sent + dropped >= given {
+                return Ok(dropped);
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "of {given} frames camrelaysink sent {sent} and dropped {dropped}"
+            );
+            std::thread::sleep(ASKED);
+        }
     }
 }
 
@@ -188,35 +193,25 @@ pub(crate) fn pictures(large: bool) -> anyhow::Result<Vec<gst::Buffer>> {
     anyhow::bail!("jpegenc gives no large pictures")
 }
 
+/// A picture of a small camera that [`Tally`](super::Tally) tells from its others.
+pub(crate) fn mark() -> anyhow::Result<gst::Buffer> {
+    Ok(encode("pattern=snow", (320, 240), 5)?.swap_remove(0))
+}
+
 fn encode(
     pattern: &str,
     (width, height): (u32, u32),
     quality: u32,
 ) -> anyhow::Result<Vec<gst::Buffer>> {
-    let text = format!(
-        "videotestsrc {pattern} num-buffers={PICTURES} ! video/x-raw,format=I420,width={width},height={height} \
+    buffers(&format!(
+        "videotestsrc {pattern} num-buffers={PICTURES} \
+         ! video/x-raw,format=I420,width={width},height={height} \
          ! jpegenc quality={quality} ! appsink name=out sync=false"
-    );
-    let pipeline = gst::parse::launch(&text)?;
-    let sink = pipeline
-        .downcast_ref::<gst::Bin>()
-        .and_then(|bin| bin.by_name("out"));
-    let sink = sink.and_then(|sink| sink.downcast::<AppSink>().ok());
-    let sink = sink.context("no appsink")?;
-    pipeline.set_state(gst::State::Playing)?;
-    let pictures = (0..PICTURES).map(|_| {
-        let sample = sink.pull_sample().context("jpegenc gives no pictures")?;
-        let mut picture = sample.buffer_owned().context("an empty picture")?;
-        picture.make_mut().set_duration(None);
-        Ok(picture)
-    });
-    let pictures: anyhow::Result<_> = pictures.collect();
-    pipeline.set_state(gst::State::Null)?;
-    pictures
+    ))
 }
 
 /// What comes in on standard input.
-fn orders() -> Receiver<ToCameras> {
+fn orders() -> Receiver<Order> {
     let (sender, orders) = channel();
     std::thread::spawn(move || {
         for line in std::io::stdin().lines().map_while(Result::ok) {

@@ -3,6 +3,7 @@
 mod cameras;
 mod relay;
 pub(crate) mod rtsp;
+mod tally;
 mod viewers;
 
 use std::time::Duration;
@@ -10,8 +11,9 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use cameras::{Camera, pictures, send_many};
+pub(crate) use cameras::{Camera, mark, pictures, send_many};
 pub(crate) use relay::{Relay, Sample};
+pub(crate) use tally::Tally;
 pub(crate) use viewers::watch_many;
 
 use crate::cli::ManyOptions;
@@ -19,8 +21,6 @@ use crate::process::Process;
 use crate::table::{Table, percent};
 use crate::usage;
 
-/// How long everything that was sent may take to arrive.
-const QUIET: Duration = Duration::from_secs(2);
 /// How often the relay is looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// How many of those looks are one row of the table.
@@ -46,22 +46,23 @@ impl Cameras {
     }
 }
 
-/// What the process of the cameras is told.
+/// What the process of the cameras is told: send so many frames of each camera between two marks.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum ToCameras {
-    /// Stop sending.
-    Pause,
-    /// Send so many frames of each camera.
-    Send { frames: u32 },
+pub(crate) struct Order {
+    frames: u32,
 }
 
-/// What it says.
+/// What it then says.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum FromCameras {
-    /// Nothing is sent any more.
-    Paused,
-    /// All were sent, but for those that the sinks dropped.
-    Sent { dropped: u64 },
+pub(crate) struct Sent {
+    /// Those that the sinks dropped.
+    dropped: u64,
+}
+
+/// What the process of the viewers is told: how many frames of each camera to count.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Expected {
+    frames: u32,
 }
 
 /// What the process of the viewers says.
@@ -69,7 +70,7 @@ pub(crate) enum FromCameras {
 pub(crate) enum FromViewers {
     /// Every camera is watched and shows pictures.
     Watching { after: Duration },
-    /// Whole frames that came so far, camera by camera.
+    /// Whole frames that came between marks, camera by camera.
     Counts(Vec<u64>),
 }
 
@@ -103,18 +104,11 @@ pub(crate) fn run(options: &ManyOptions) -> anyhow::Result<()> {
         "All cameras are watched {:.1} s after the start.\n",
         after.as_secs_f64()
     );
-    cameras.tell(&ToCameras::Pause)?;
-    let FromCameras::Paused = cameras.read()? else {
-        bail!("the cameras went on");
-    };
-    std::thread::sleep(QUIET);
-    let before = counts(&mut viewers)?;
-
     let frames = options.seconds * options.fps;
-    cameras.tell(&ToCameras::Send { frames })?;
+    cameras.tell(&Order { frames })?;
     let mut samples = vec![relay.sample()?];
-    let sent = std::thread::scope(|scope| {
-        let sending = scope.spawn(|| cameras.read::<FromCameras>());
+    let Sent { dropped } = std::thread::scope(|scope| {
+        let sending = scope.spawn(|| cameras.read::<Sent>());
         while !sending.is_finished() {
             std::thread::sleep(LOOK);
             samples.push(relay.sample()?);
@@ -123,22 +117,13 @@ pub(crate) fn run(options: &ManyOptions) -> anyhow::Result<()> {
             .join()
             .unwrap_or_else(|_| bail!("a thread panicked"))
     })?;
-    let FromCameras::Sent { dropped } = sent else {
-        bail!("the cameras did not send");
+    viewers.tell(&Expected { frames })?;
+    let FromViewers::Counts(came) = viewers.read().context("the viewers do not answer")? else {
+        bail!("the viewers did not count");
     };
-    std::thread::sleep(QUIET);
-    let after = counts(&mut viewers)?;
     report_relay(&samples);
-    report_frames(options, frames, dropped, &before, &after);
+    report_frames(options, frames, dropped, &came);
     Ok(())
-}
-
-fn counts(viewers: &mut Process) -> anyhow::Result<Vec<u64>> {
-    viewers.tell(&())?;
-    match viewers.read().context("the viewers do not answer")? {
-        FromViewers::Counts(counts) => Ok(counts),
-        FromViewers::Watching { .. } => bail!("the viewers did not count"),
-    }
 }
 
 fn report_relay(samples: &[Sample]) {
@@ -160,13 +145,8 @@ fn report_relay(samples: &[Sample]) {
     println!("{table}");
 }
 
-fn report_frames(options: &ManyOptions, frames: u32, dropped: u64, before: &[u64], after: &[u64]) {
+fn report_frames(options: &ManyOptions, frames: u32, dropped: u64, came: &[u64]) {
     let frames = u64::from(frames);
-    let came = before
-        .iter()
-        .zip(after)
-        .map(|(before, after)| after - before);
-    let came: Vec<u64> = came.collect();
     let total = frames * options.cameras as u64;
     let short: Vec<(usize, u64)> = came
         .iter()

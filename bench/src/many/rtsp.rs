@@ -98,10 +98,10 @@ impl Player {
         })
     }
 
-    /// Tells of every frame whether it came whole, until the server ends it.
-    pub(crate) fn watch(&mut self, mut came: impl FnMut(bool)) -> anyhow::Result<()> {
+    /// Tells of every frame that came, until the server ends it.
+    pub(crate) fn watch(&mut self, mut came: impl FnMut(&Frame)) -> anyhow::Result<()> {
         loop {
-            came(self.frame()?.whole);
+            came(&self.frame()?);
         }
     }
 

@@ -6,12 +6,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use gst::prelude::*;
-use gst_app::AppSink;
 
 use super::viewer::{Output, Watching};
 use crate::frame;
 use crate::many::{Camera, Relay, name, pictures};
+use crate::pipeline::buffers;
 use crate::table::{Table, or_dash, percent};
 
 /// Frames a second of both cameras.
@@ -287,22 +286,5 @@ fn units() -> anyhow::Result<Vec<gst::Buffer>> {
          ! h264parse config-interval=-1 ! {H264} ! appsink name=out sync=false",
         10 * FPS
     );
-    let pipeline = gst::parse::launch(&text)?;
-    let sink = pipeline
-        .downcast_ref::<gst::Bin>()
-        .and_then(|bin| bin.by_name("out"));
-    let sink = sink.and_then(|sink| sink.downcast::<AppSink>().ok());
-    let sink = sink.context("no appsink")?;
-    pipeline.set_state(gst::State::Playing)?;
-    let mut units = Vec::new();
-    while let Ok(sample) = sink.pull_sample() {
-        let mut unit = sample.buffer_owned().context("an empty unit")?;
-        unit.make_mut().set_duration(None);
-        units.push(unit);
-    }
-    pipeline.set_state(gst::State::Null)?;
-    if units.is_empty() {
-        bail!("openh264enc gives no pictures");
-    }
-    Ok(units)
+    buffers(&text)
 }
