@@ -85,6 +85,46 @@ fn shows_a_camera_and_how_it_is_doing() {
 }
 
 #[test]
+fn makes_snapshots_of_a_camera_that_sends_no_jpegs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("f.toml");
+    let text = "[relay]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
+        [[camera]]\nname = \"door\"\nencode = \"openh264enc gop-size=30\"\n\
+        source = \"videotestsrc is-live=true pattern=white \
+        ! video/x-raw,format=I420,width=320,height=240,framerate=30/1\"\n";
+    fs::write(&config, text).expect("a file");
+    let mut relay = Launcher::start("relay", &config);
+    let line = relay.said("listening for browsers on ");
+    let url = line.split_whitespace().last().expect("an address");
+    let url = format!("{url}cameras/door/snapshot.jpg");
+
+    let begin = Instant::now();
+    let mut seen: Vec<u64> = Vec::new();
+    while seen.len() < 2 {
+        assert!(begin.elapsed() < DEADLINE, "{seen:?}");
+        // Until it has sent a picture there is none.
+        let Ok(mut answer) = ureq::get(&url).call() else {
+            continue;
+        };
+        let number = answer.headers()["x-sequence"].to_str().expect("text");
+        seen.push(number.parse().expect("a number"));
+        let jpeg = folder.path().join("snapshot.jpg");
+        let bytes = answer.body_mut().read_to_vec().expect("a picture");
+        fs::write(&jpeg, bytes).expect("a file");
+        let decoded = Command::new("ffmpeg")
+            .args(["-v", "error", "-i"])
+            .arg(&jpeg)
+            .args(["-f", "rawvideo", "-pix_fmt", "gray", "-"])
+            .output()
+            .expect("ffmpeg runs");
+        assert_eq!(decoded.stdout.len(), 320 * 240);
+        assert!(decoded.stdout.iter().all(|luma| *luma > 200), "it is white");
+    }
+    assert!(seen[0] < seen[1], "the newest each time: {seen:?}");
+    relay.stop();
+}
+
+#[test]
 fn says_what_is_in_the_way_of_a_status() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("f.toml");

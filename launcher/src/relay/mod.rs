@@ -20,6 +20,7 @@ pub mod mutation;
 mod placeholder;
 pub mod scaler;
 mod served;
+pub mod snapshots;
 pub mod state;
 pub mod stream;
 pub mod viewers;

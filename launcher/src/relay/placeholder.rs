@@ -12,8 +12,8 @@ use anyhow::{Context, bail};
 use super::frame::{Codec, Frame};
 use super::jpeg;
 use super::stream::Stream;
+use crate::worker::Client;
 use crate::worker::wire::{Coding, MAX_BODY, MAX_UNITS, Order, Reply, Request};
-use crate::worker::{Process, Replies};
 
 /// How often a placeholder is shown.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -85,6 +85,11 @@ impl Standby {
         false
     }
 
+    /// The frames since the last key frame, where they are not too many; of JPEG the last one.
+    pub fn last(&self) -> Vec<Arc<Frame>> {
+        self.last.iter().cloned().collect()
+    }
+
     /// Whether viewers see a placeholder.
     pub fn shows(&self) -> bool {
         self.shown.is_some()
@@ -105,7 +110,7 @@ impl Standby {
         Some(Material {
             stream: Arc::downgrade(stream),
             camera: camera.clone(),
-            last: self.last.iter().cloned().collect(),
+            last: self.last(),
             of: newest.clone(),
             since,
         })
@@ -193,19 +198,18 @@ impl Drop for Maker {
 }
 
 fn make_all(ordered: &Receiver<Material>) {
-    let mut worker = None;
+    let mut worker = Client::default();
     loop {
         let material = match ordered.recv_timeout(IDLE) {
             Ok(material) => material,
             Err(RecvTimeoutError::Timeout) => {
-                worker = None;
+                worker.rest();
                 continue;
             }
             Err(RecvTimeoutError::Disconnected) => return,
         };
         let card = make(&mut worker, &material, true).or_else(|error| {
             tracing::debug!("camera {}: {error:#}", material.camera);
-            worker = None;
             // Without its picture, that cannot be decoded.
             make(&mut worker, &material, false)
         });
@@ -215,32 +219,23 @@ fn make_all(ordered: &Receiver<Material>) {
                     stream.stand_in(card);
                 }
             }
-            Err(error) => {
-                worker = None;
-                tracing::warn!(
-                    "camera {}: viewers see its last picture as it was, no placeholder: {error:#}",
-                    material.camera
-                );
-            }
+            Err(error) => tracing::warn!(
+                "camera {}: viewers see its last picture as it was, no placeholder: {error:#}",
+                material.camera
+            ),
         }
     }
 }
 
 /// Makes one, of the last picture or without.
-fn make(
-    worker: &mut Option<(Process, Replies)>,
-    material: &Material,
-    with_picture: bool,
-) -> anyhow::Result<Card> {
+fn make(worker: &mut Client, material: &Material, with_picture: bool) -> anyhow::Result<Card> {
     let of = &material.of;
-    let mut body = Vec::new();
-    for frame in material.last.iter().filter(|_| with_picture) {
-        let bytes = frame.buffer.map_readable().ok().context("unreadable")?;
-        if body.len() + bytes.len() > MAX_BODY {
-            bail!("the pictures since the last key frame are too large");
-        }
-        body.extend_from_slice(&bytes);
-    }
+    let last = if with_picture {
+        &material.last[..]
+    } else {
+        &[]
+    };
+    let body = joined(last)?;
     let coding = match of.codec {
         Codec::Jpeg => {
             let bytes = of.buffer.map_readable().ok().context("unreadable")?;
@@ -257,19 +252,8 @@ fn make(
         height,
         text: vec![material.camera.to_string(), caption(material.since)],
     });
-    let (process, replies) = match worker {
-        Some(worker) => worker,
-        None => worker.insert(Process::start().context("no worker starts")?),
-    };
-    process.ask(&order, &body).context("the worker ended")?;
-    let deadline = Some(Instant::now() + MAKING);
-    let reply = replies
-        .next(deadline)
-        .context("the worker does not answer")?;
-    let (sizes, bytes) = match reply.context("the worker ended")? {
-        (Reply::Placeholder { sizes }, bytes) => (sizes, bytes),
-        (Reply::Failed { why }, _) => bail!("{why}"),
-        _ => bail!("the worker answers something else"),
+    let (Reply::Placeholder { sizes }, bytes) = worker.ask(&order, &body, MAKING)? else {
+        bail!("the worker answers something else");
     };
     let total = sizes
         .iter()
@@ -294,6 +278,19 @@ fn make(
         jpeg,
         of: of.clone(),
     })
+}
+
+/// The bytes of these frames, one after the other, as a worker takes them.
+pub(super) fn joined(frames: &[Arc<Frame>]) -> anyhow::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    for frame in frames {
+        let bytes = frame.buffer.map_readable().ok().context("unreadable")?;
+        if body.len() + bytes.len() > MAX_BODY {
+            bail!("the pictures since the last key frame are too large");
+        }
+        body.extend_from_slice(&bytes);
+    }
+    Ok(body)
 }
 
 /// Since when there is no picture, in the time of this place.

@@ -12,8 +12,8 @@ use tokio::sync::oneshot;
 use super::frame::{Codec, Frame};
 use super::jpeg::{self, Picture};
 use super::stream::Stream;
+use crate::worker::Client;
 use crate::worker::wire::{Reply, Request};
-use crate::worker::{Process, Replies};
 
 /// Sizes that there are, by the pixels of a line: few, so that viewers share them.
 const WIDTHS: [u32; 3] = [320, 640, 960];
@@ -93,7 +93,7 @@ impl Scaler {
     pub fn start() -> anyhow::Result<Self> {
         let processors = thread::available_parallelism().map_or(1, usize::from);
         let workers = (processors / 2).clamp(1, MAX_WORKERS);
-        Self::with((0..workers).map(|_| Worker::default()).collect())
+        Self::with((0..workers).map(|_| Client::default()).collect())
     }
 
     fn with<M: Make + 'static>(makers: Vec<M>) -> anyhow::Result<Self> {
@@ -296,52 +296,17 @@ fn smaller(maker: &mut impl Make, frame: &Frame, wanted: u32) -> anyhow::Result<
     }))
 }
 
-/// Has it done in another process.
-#[derive(Default)]
-struct Worker(Option<(Process, Replies)>);
-
-impl Make for Worker {
-    fn make(&mut self, frame: &Frame, size: (u32, u32)) -> anyhow::Result<Vec<u8>> {
-        match self.ask(frame, size) {
-            Ok((Reply::Scaled, jpeg)) => Ok(jpeg),
-            Ok((Reply::Failed { why }, _)) => bail!("{why}"),
-            other => {
-                self.0 = None;
-                tracing::warn!(
-                    "the worker that makes pictures smaller ended; another one is started when \
-                     it is needed"
-                );
-                match other {
-                    Ok(_) => bail!("the worker answers something else"),
-                    Err(error) => Err(error),
-                }
-            }
+impl Make for Client {
+    fn make(&mut self, frame: &Frame, (width, height): (u32, u32)) -> anyhow::Result<Vec<u8>> {
+        let bytes = frame.buffer.map_readable().ok().context("unreadable")?;
+        match self.ask(&Request::Scale { width, height }, &bytes, PATIENCE)? {
+            (Reply::Jpeg, jpeg) => Ok(jpeg),
+            _ => bail!("the worker answers something else"),
         }
     }
 
     fn rest(&mut self) {
-        self.0 = None;
-    }
-}
-
-impl Worker {
-    fn ask(
-        &mut self,
-        frame: &Frame,
-        (width, height): (u32, u32),
-    ) -> anyhow::Result<(Reply, Vec<u8>)> {
-        let bytes = frame.buffer.map_readable().ok().context("unreadable")?;
-        let (process, replies) = match &mut self.0 {
-            Some(running) => running,
-            none => none.insert(Process::start().context("no worker starts")?),
-        };
-        process
-            .ask(&Request::Scale { width, height }, &bytes)
-            .context("the worker ended")?;
-        let reply = replies.next(Some(Instant::now() + PATIENCE));
-        reply
-            .context("the worker does not answer")?
-            .context("the worker ended")
+        Client::rest(self);
     }
 }
 

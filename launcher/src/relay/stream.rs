@@ -113,6 +113,16 @@ impl Stream {
         self.lock().newest.clone()
     }
 
+    /// The frames that its newest picture is decoded from, that picture's last; none where
+    /// they are too many to be kept.
+    pub(super) fn newest_group(&self) -> Vec<Arc<Frame>> {
+        let state = self.lock();
+        match &state.newest {
+            Some(newest) if newest.placeholder => vec![newest.clone()],
+            _ => state.standby.last(),
+        }
+    }
+
     /// What it has carried.
     pub fn counts(&self) -> Counts {
         let state = self.lock();

@@ -1,7 +1,8 @@
 //! The worker: a process of its own in which pictures are decoded and encoded.
 //!
 //! The relay itself decodes nothing. What has to be decoded (a JPEG that RTP cannot
-//! carry, the last picture of a camera that fell silent, pictures that a page shows small)
+//! carry, the last picture of a camera that fell silent, pictures that a page shows small,
+//! snapshots of H.264)
 //! goes through the pipes of a child process, `launcher worker`, so that a picture on which
 //! a decoder crashes costs that picture and not the relay. The child has no keys, no network and a bound on its
 //! memory, and comes after everything else for processor time.
@@ -10,12 +11,15 @@
 //! and no handshake, they end with the process on either side, and a full pipe is all
 //! the flow control there has to be.
 
+mod batch;
+mod client;
 mod draw;
 mod encode;
 mod placeholder;
 mod process;
 mod sandbox;
 mod scale;
+mod snapshot;
 pub mod wire;
 
 use std::io::{BufReader, Read, stdin, stdout};
@@ -26,6 +30,7 @@ use anyhow::Context;
 use self::encode::Encoder;
 use self::wire::{Reply, Request};
 
+pub use self::client::Client;
 pub use self::process::{Killer, Process, Replies};
 pub use self::scale::Scaler;
 #[cfg(test)]
@@ -76,7 +81,11 @@ fn serve(requests: &mut impl Read) -> anyhow::Result<()> {
                 Err(error) => output.fail(&error)?,
             },
             Request::Scale { width, height } => match scaler.scale(body, width, height) {
-                Ok(jpeg) => output.send(&Reply::Scaled, &jpeg)?,
+                Ok(jpeg) => output.send(&Reply::Jpeg, &jpeg)?,
+                Err(error) => output.fail(&error)?,
+            },
+            Request::Snapshot(coding) => match snapshot::make(&coding, body) {
+                Ok(jpeg) => output.send(&Reply::Jpeg, &jpeg)?,
                 Err(error) => output.fail(&error)?,
             },
         }

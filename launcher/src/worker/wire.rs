@@ -35,6 +35,8 @@ pub enum Request {
     /// Make a placeholder of what is in the body: a JPEG, or the access units since the
     /// last key frame.
     Placeholder(Order),
+    /// Make a JPEG of the last of the access units in the body, which begin with a key frame.
+    Snapshot(Coding),
     /// Make the JPEG in the body smaller.
     Scale {
         /// Pixels in a line.
@@ -83,8 +85,8 @@ pub enum Reply {
         /// In bytes.
         sizes: Vec<usize>,
     },
-    /// The body is the smaller JPEG.
-    Scaled,
+    /// The body is the JPEG that was asked for.
+    Jpeg,
     /// It could not be done.
     Failed {
         /// Why not, in words.

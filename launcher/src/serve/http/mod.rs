@@ -35,6 +35,7 @@ use crate::config::{Http, secrets};
 use crate::relay::feed::Feed;
 use crate::relay::feeds::Feeds;
 use crate::relay::scaler::{Desk, Scaler};
+use crate::relay::snapshots::Snapshots;
 use crate::serve::whep::Whep;
 use crate::users::Users;
 
@@ -70,6 +71,8 @@ pub struct Site {
     pub whep: Whep,
     /// Where pictures are made smaller.
     pub desk: Arc<Desk>,
+    /// Where JPEGs are made of cameras that send none.
+    pub snapshots: Snapshots,
     closing: watch::Receiver<bool>,
     /// Dropped with the last who has the site: WebSockets outlive the connection that
     /// they began on.
@@ -139,6 +142,7 @@ impl Server {
             tls: tls.map(TlsAcceptor::from),
             whep,
             desk: scaler.desk(),
+            snapshots: Snapshots::start()?,
             closing: closed,
             _here: here,
         });

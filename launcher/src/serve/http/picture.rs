@@ -51,14 +51,21 @@ impl Facts {
     }
 }
 
-/// `GET /cameras/{name}/snapshot.jpg`: the newest picture.
+/// `GET /cameras/{name}/snapshot.jpg`: the newest picture; of a camera that sends no JPEGs
+/// one that is made now.
 pub async fn snapshot(
     State(site): State<Arc<Site>>,
     Path(name): Path<String>,
 ) -> Result<Response, Refusal> {
     let feed = site.feed(&name)?;
-    let stream = jpegs(&feed)?;
-    let frame = stream.start().ok_or_else(|| no_picture(&name))?;
+    let (stream, codec) = video(&feed).ok_or_else(|| no_picture(&name))?;
+    let frame = match codec {
+        Codec::Jpeg => stream.start().ok_or_else(|| no_picture(&name))?,
+        _ => site.snapshots.take(stream).await.map_err(|error| {
+            let why = format!("there is no snapshot of camera {name} now: {error:#}; try again");
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why)
+        })?,
+    };
     let bytes = bytes(&frame).ok_or_else(|| no_picture(&name))?;
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("image/jpeg"));
@@ -72,24 +79,26 @@ pub async fn snapshot(
 
 /// The stream of a camera that has JPEGs.
 pub fn jpegs(feed: &Feed) -> Result<Arc<Stream>, Refusal> {
-    let mut other = None;
-    for (_, stream) in feed.streams() {
-        match stream.codec() {
-            Some((Codec::Jpeg, _)) => return Ok(stream),
-            Some((codec, _)) if !codec.is_audio() => other = Some(codec),
-            _ => {}
-        }
-    }
     let name = feed.name();
-    Err(match other {
-        Some(codec) => Refusal::new(
+    match video(feed) {
+        Some((stream, Codec::Jpeg)) => Ok(stream),
+        Some((_, codec)) => Err(Refusal::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             format!(
                 "camera {name} sends {codec}, not JPEG: watch it over WebRTC, on the page, or over RTSP"
             ),
-        ),
-        None => no_picture(name),
-    })
+        )),
+        None => Err(no_picture(name)),
+    }
+}
+
+/// The stream of a camera that has pictures, JPEGs where there is a choice; and what they are.
+pub fn video(feed: &Feed) -> Option<(Arc<Stream>, Codec)> {
+    let all = feed.streams().into_iter().filter_map(|(_, stream)| {
+        let (codec, _) = stream.codec()?;
+        (!codec.is_audio()).then_some((stream, codec))
+    });
+    all.min_by_key(|(_, codec)| *codec != Codec::Jpeg)
 }
 
 /// The bytes of a frame, without a copy.

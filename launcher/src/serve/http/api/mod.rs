@@ -71,7 +71,7 @@ fn urls(site: &Site, Asked { host, scheme }: &Asked, name: &str) -> Urls {
     let rtsp = |address: SocketAddr| format!("rtsp://{}:{}/{name}", host.host(), address.port());
     Urls {
         snapshot: format!("{camera}/snapshot.jpg"),
-        mjpeg: format!("{camera}/stream.mjpeg"),
+        mjpeg: Some(format!("{camera}/stream.mjpeg")),
         rtsp: site.rtsp.map(rtsp),
     }
 }

@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::relay::feed::Feed;
 use crate::relay::feeds::Refused;
+use crate::relay::frame::Codec;
 use crate::relay::state;
 use crate::relay::stream;
 use crate::relay::viewers::Way;
+use crate::serve::http::picture::video;
 
 /// One camera.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -122,15 +124,18 @@ pub struct Served {
 pub struct Urls {
     /// The newest picture.
     pub snapshot: String,
-    /// All pictures.
-    pub mjpeg: String,
+    /// All pictures; `None` where the camera sends no JPEGs.
+    pub mjpeg: Option<String>,
     /// For players; `None` where the relay has no `[rtsp]`.
     pub rtsp: Option<String>,
 }
 
 impl Camera {
-    /// As things are now.
-    pub fn of(feed: &Feed, urls: Urls) -> Self {
+    /// As things are now; `urls` are those of a camera that sends JPEGs.
+    pub fn of(feed: &Feed, mut urls: Urls) -> Self {
+        if video(feed).is_some_and(|(_, codec)| codec != Codec::Jpeg) {
+            urls.mjpeg = None;
+        }
         let streams = feed.streams();
         let picture = streams.iter().map(|(_, stream)| stream).find(|stream| {
             let codec = stream.codec();

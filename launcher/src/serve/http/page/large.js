@@ -262,7 +262,7 @@ function addresses({ name, urls = {} }, isJpeg) {
   const list = [
     ["RTSP, for players", urls.rtsp],
     ["Motion JPEG", isJpeg && `/cameras/${path}/stream.mjpeg`],
-    ["One picture", isJpeg && `/cameras/${path}/snapshot.jpg`],
+    ["One picture", `/cameras/${path}/snapshot.jpg`],
     ["WebRTC (WHEP)", `/cameras/${path}/whep`],
     ["To embed in a page", `/embed/${path}`],
     ["This page", `/#${path}`],
