@@ -11,7 +11,7 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID"))
 const EXAMPLES: &str = "\
 Begin with:
   launcher demo
-      Moving test pictures; open the addresses that it prints in VLC or ffplay.
+      Moving test pictures; open the addresses that it prints in ffplay or mpv.
   launcher relay --config pipelines/relay.toml
       The relay: cameras come in at UDP port 8000, and are watched at
       rtsp://THIS-MACHINE:8554/NAME.
@@ -58,7 +58,7 @@ Example:
   launcher demo
 
 Two moving test cameras, and the webcams of this machine. It prints the addresses to
-open in VLC, ffplay or another player. Ctrl-C ends it.";
+open in ffplay, mpv or another player. Ctrl-C ends it.";
 
 const CHECK_EXAMPLES: &str = "\
 Example:

@@ -141,7 +141,7 @@ fn invitation(names: &[&str], addresses: &Addresses, network: Option<IpAddr>) ->
         .map(|host| format!("http://{}/", SocketAddr::new(*host, port)));
     let pages: Vec<_> = pages.collect();
     let mut text = format!(
-        "\nWatch in a browser:\n  {}\nor in VLC, ffplay or any RTSP player:\n",
+        "\nWatch in a browser:\n  {}\nor in ffplay, mpv or any RTSP player:\n",
         pages.join("   ")
     );
     let url = |host: IpAddr, name: &str| {
