@@ -2,6 +2,7 @@
 
 mod epochs;
 mod mtu;
+mod pace;
 mod path;
 mod receiver;
 mod sender;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use super::pace::{Pace, Pacer};
 use crate::fec;
 use crate::fragment::{Coded, Layout, flags_to_wire, frame_header, symbol_room};
 use crate::parity::{self, MAX_ROUNDS, Plan};
@@ -31,16 +32,8 @@ const MAX_REPAIRS: usize = 64;
 const REPAIR_BURST: f64 = 256.0;
 /// Repair symbols earned by each symbol of a first flight.
 const REPAIR_SHARE: f64 = 0.5;
-/// A path at least this long, or one that loses, is not sent whole frames in one burst.
-const PACE_FROM_RTT: Duration = Duration::from_millis(3);
-/// A first flight is spread over at most this.
-const MAX_PACE: Duration = Duration::from_millis(4);
-/// Packets that leave together when paced.
-const PACE_BURST: usize = 8;
 /// How long a frame may wait for those before it, at least.
 const MIN_PATIENCE: Duration = Duration::from_millis(50);
-/// How much faster than the target a frame leaves.
-const PACE_GAIN: f64 = 1.5;
 
 /// A stream that this side sends.
 struct Stream {
@@ -217,9 +210,7 @@ pub(crate) struct Sender {
     /// Largest packet number that the receiver reported, and whether it lacked anything then.
     reported: u64,
     lacking: bool,
-    /// When the next packet may leave, and up to when the pace is used up.
-    pace_at: Time,
-    pace_from: Time,
+    pacer: Pacer,
     /// When what was accepted will have left at the target bitrate.
     accepted_until: Time,
     pub(crate) counters: SendCounters,
@@ -256,8 +247,7 @@ impl Sender {
             overhead: Overhead::default(),
             reported: 0,
             lacking: false,
-            pace_at: Time::default(),
-            pace_from: Time::default(),
+            pacer: Pacer::default(),
             accepted_until: Time::default(),
             counters: SendCounters::default(),
         }
@@ -477,7 +467,7 @@ impl Sender {
             Some((stream, sequence, _)) => self.find(*stream, *sequence)?.layout,
             None => self.queue.front()?.layout,
         };
-        (self.pace_at <= now)
+        (self.pacer.at() <= now)
             .then_some(HEADER_LEN + FRAGMENT_LEN + usize::from(layout.symbol_len) + TAG_LEN)
     }
 
@@ -493,7 +483,14 @@ impl Sender {
         let len = out.len() - start + HEADER_LEN + TAG_LEN;
         self.overhead.datagrams += len as f64;
         self.rate.on_sent(now, packet, len);
-        self.pace(now, len);
+        let flight = self.queue.front().map_or(0, Outgoing::first_flight);
+        let pace = Pace {
+            target: self.rate.target(),
+            rtt: self.path.rtt,
+            loss: self.path.loss,
+            flight,
+        };
+        self.pacer.on_sent(now, len, &pace);
     }
 
     fn write_first(&mut self, now: Time, packet: u64, out: &mut Vec<u8>) {
@@ -569,30 +566,6 @@ impl Sender {
 
     fn find(&self, stream: u16, sequence: u32) -> Option<&Outgoing> {
         self.history.iter().find(|frame| frame.is(stream, sequence))
-    }
-
-    /// Spreads packets out: by the target where a limit was met, else by little, and not at all on
-    /// a short and clean path.
-    fn pace(&mut self, now: Time, len: usize) {
-        let spread = match self.rate.target() {
-            Some(target) => Duration::from_secs_f64(len as f64 * 8.0 / (target as f64 * PACE_GAIN)),
-            None if self.path.rtt < PACE_FROM_RTT && self.path.loss < 0.005 => return,
-            None => {
-                let symbols = self
-                    .queue
-                    .front()
-                    .map_or(PACE_BURST, Outgoing::first_flight);
-                MAX_PACE / symbols.max(4 * PACE_BURST) as u32
-            }
-        };
-        // Packets leave in bursts: what was saved up, at most a burst, may be used at once.
-        let burst = (spread * PACE_BURST as u32).min(MAX_PACE.max(spread));
-        self.pace_from = self.pace_from.max(now - burst) + spread;
-        self.pace_at = if self.pace_from > now {
-            now + burst
-        } else {
-            now
-        };
     }
 
     /// Whether what was accepted takes, at the target, longer to leave than a frame may wait for
@@ -786,7 +759,7 @@ impl Sender {
     pub(crate) fn poll_timeout(&self) -> Option<Time> {
         let waiting = !self.queue.is_empty() || !self.repairs.is_empty();
         if waiting {
-            Some(self.pace_at)
+            Some(self.pacer.at())
         } else {
             self.probe_due()
         }

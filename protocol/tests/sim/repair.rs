@@ -195,7 +195,7 @@ fn the_table_of_conditions() {
     ];
     let mut short = Vec::new();
     for case in cases {
-        let m = measure(case.path, ms(case.budget), 1500, 50_000, FRAME, 1200);
+        let m = measure(case.path, ms(case.budget), 3000, 50_000, FRAME, 1200);
         let line = format!(
             "{:16} budget {:3} ms: {:6.2} % in time, median {:6.1} ms, p99 {:6.1} ms, extra {:5.1} %",
             case.name,
