@@ -121,10 +121,15 @@ impl Standby {
         self.ordered = None;
     }
 
-    /// Shows that from now on, unless the camera sent something since it was ordered.
-    pub fn put(&mut self, card: Card) {
+    /// Whether one of that frame is wanted still: the camera sent nothing since it was ordered.
+    pub fn awaits(&self, of: &Arc<Frame>) -> bool {
         let ordered = self.ordered.as_ref();
-        if ordered.is_some_and(|of| Arc::ptr_eq(of, &card.of)) {
+        ordered.is_some_and(|ordered| Arc::ptr_eq(ordered, of))
+    }
+
+    /// Shows that from now on, if it is wanted still.
+    pub fn put(&mut self, card: Card) {
+        if self.awaits(&card.of) {
             self.card = Some(card);
         }
     }
@@ -208,6 +213,10 @@ fn make_all(ordered: &Receiver<Material>) {
             }
             Err(RecvTimeoutError::Disconnected) => return,
         };
+        let stream = material.stream.upgrade();
+        if !stream.is_some_and(|stream| stream.awaits(&material.of)) {
+            continue;
+        }
         let card = make(&mut worker, &material, true).or_else(|error| {
             tracing::debug!("camera {}: {error:#}", material.camera);
             // Without its picture, that cannot be decoded.
@@ -360,6 +369,7 @@ mod tests {
             "it was ordered of another one"
         );
         standby.ordered = Some(last.clone());
+        assert!(standby.awaits(&last));
         standby.put(card());
         let shown = standby.due(begin).expect("it is due");
         assert!(shown.placeholder && shown.key);
@@ -367,7 +377,7 @@ mod tests {
         assert!(standby.due(begin + INTERVAL).is_some());
         assert!(standby.shows());
         standby.note(&last);
-        assert!(!standby.shows());
+        assert!(!standby.shows() && !standby.awaits(&last));
         assert!(standby.due(begin + 2 * INTERVAL).is_none());
     }
 }

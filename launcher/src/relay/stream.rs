@@ -425,6 +425,11 @@ impl Stream {
         next
     }
 
+    /// Whether viewers wait for the placeholder of that frame.
+    pub(super) fn awaits(&self, of: &Arc<Frame>) -> bool {
+        self.lock().standby.awaits(of)
+    }
+
     /// A placeholder is made.
     pub(super) fn stand_in(&self, card: Card) {
         self.lock().standby.put(card);

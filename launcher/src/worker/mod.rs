@@ -5,7 +5,8 @@
 //! snapshots of H.264)
 //! goes through the pipes of a child process, `launcher worker`, so that a picture on which
 //! a decoder crashes costs that picture and not the relay. The child has no keys, no network and a bound on its
-//! memory, and comes after everything else for processor time.
+//! memory, and comes after everything else for processor time. Only a placeholder does not: it is
+//! one picture, and viewers must see it within a second on a busy machine, too.
 //!
 //! Pipes rather than the relay's own protocol over loopback: they need no port, no token
 //! and no handshake, they end with the process on either side, and a full pipe is all
@@ -63,6 +64,9 @@ fn serve(requests: &mut impl Read) -> anyhow::Result<()> {
     let output = Output(Arc::new(Mutex::new(stdout())));
     let (mut encoder, mut scaler) = (None, Scaler::default());
     while let Some((request, body)) = wire::read(requests)? {
+        if !matches!(request, Request::Placeholder(_)) {
+            sandbox::stand_back();
+        }
         match request {
             Request::Encode {
                 width,

@@ -25,8 +25,13 @@ pub fn enter() {
     // SAFETY: these take numbers and change this process only; no other thread runs yet.
     unsafe {
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-        libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS);
         // A network of its own, with nothing in it.
         libc::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNET);
     }
+}
+
+/// Lets all others go first from now on, in threads that this one starts as well.
+pub fn stand_back() {
+    // SAFETY: it takes numbers and changes this thread only.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICENESS) };
 }
