@@ -52,6 +52,15 @@ pub(crate) enum Measure {
     Mutate(MutateOptions),
     /// A camera that is killed and comes back: how soon each way out of the relay says so.
     Stale(StaleOptions),
+    /// What clients may do to an RTSP server: to the relay, and to gst-rtsp-server with nothing
+    /// around it. Fails where one of them does not do as expected.
+    Abuse(AbuseOptions),
+    /// The process of the latter.
+    #[command(hide = true)]
+    Abused {
+        #[arg(value_parser = json::<PathBuf>)]
+        pictures: PathBuf,
+    },
     /// The process of a camera that can be killed.
     #[command(hide = true)]
     Launch { text: String },
@@ -293,6 +302,13 @@ pub(crate) struct StaleOptions {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) turns: u32,
 
+    #[command(flatten)]
+    pub(crate) launcher: LauncherOption,
+}
+
+/// Whom to harm.
+#[derive(Args)]
+pub(crate) struct AbuseOptions {
     #[command(flatten)]
     pub(crate) launcher: LauncherOption,
 }

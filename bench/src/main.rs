@@ -1,6 +1,7 @@
 //! Measures a hop of camrelay beside SRT, RIST and bare UDP, on the same frames through the
 //! same paths, a relay with many cameras, and one with many viewers.
 
+mod abuse;
 mod cases;
 mod child;
 mod chunk;
@@ -40,6 +41,8 @@ fn main() -> ExitCode {
         Measure::Cpu(options) => cpu::run(&options),
         Measure::Many(options) => many::run(&options),
         Measure::Mutate(options) => mutate::run(&options),
+        Measure::Abuse(options) => abuse::run(&options),
+        Measure::Abused { pictures } => abuse::serve(&pictures),
         Measure::Stale(options) => stale::run(&options),
         Measure::Launch { text } => stale::launch(&text),
         Measure::Rate(options) => rate::run(&options),

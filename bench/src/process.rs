@@ -42,6 +42,11 @@ impl Process {
         self.child.id()
     }
 
+    /// Whether it runs.
+    pub(crate) fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// The next thing that it says.
     pub(crate) fn read<T: DeserializeOwned>(&mut self) -> anyhow::Result<T> {
         let ended = || format!("its process to {} ended early; see above", self.role);

@@ -78,6 +78,11 @@ impl Relay {
         Ok(relay)
     }
 
+    /// Whether it runs.
+    pub(crate) fn runs(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// What it says of a camera.
     pub(crate) fn camera(&self, name: &str) -> anyhow::Result<Value> {
         let mut connection = TcpStream::connect(("127.0.0.1", self.browsers))?;

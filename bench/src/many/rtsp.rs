@@ -57,6 +57,20 @@ impl Player {
         deadline: Instant,
         way: Way,
     ) -> anyhow::Result<Self> {
+        let mut player = Self::set_up(port, camera, deadline, way)?;
+        match player.ask("PLAY", "")? {
+            200 => Ok(player),
+            status => bail!("PLAY gives {status}"),
+        }
+    }
+
+    /// The same, but for PLAY.
+    pub(crate) fn set_up(
+        port: u16,
+        camera: &str,
+        deadline: Instant,
+        way: Way,
+    ) -> anyhow::Result<Self> {
         let url = format!("rtsp://127.0.0.1:{port}/{camera}");
         let (mut connection, description) = loop {
             let mut connection = Connection::open(port)?;
@@ -87,7 +101,6 @@ impl Player {
         let session = set_up.header("session").context("it gives no session")?;
         let session = session.split(';').next().unwrap_or_default();
         let session = format!("Session: {session}\r\n");
-        connection.ask("PLAY", &url, &session)?.ok("PLAY")?;
         Ok(Self {
             connection,
             sockets,
@@ -96,6 +109,17 @@ impl Player {
             frames: Frames::default(),
             kept_alive: Instant::now(),
         })
+    }
+
+    /// Asks for something in its session, with these headers as well; the status of the answer.
+    pub(crate) fn ask(&mut self, method: &str, headers: &str) -> anyhow::Result<u16> {
+        let headers = format!("{}{headers}", self.session);
+        Ok(self.connection.ask(method, &self.url, &headers)?.status)
+    }
+
+    /// The header that names its session, as a line.
+    pub(crate) fn session(&self) -> &str {
+        &self.session
     }
 
     /// Tells of every frame that came, until the server ends it.
@@ -112,8 +136,19 @@ impl Player {
 
     /// The next frame.
     pub(crate) fn frame(&mut self) -> anyhow::Result<Frame> {
-        let mut bytes = 0;
         loop {
+            if let Some(frame) = self.frame_within(ANSWER)? {
+                return Ok(frame);
+            }
+        }
+    }
+
+    /// The next frame; `None` where none has come for so long, or for [`ANSWER`].
+    pub(crate) fn frame_within(&mut self, patience: Duration) -> anyhow::Result<Option<Frame>> {
+        let deadline = Instant::now() + patience;
+        self.connection.be_patient(patience)?;
+        let mut bytes = 0;
+        while Instant::now() < deadline {
             if self.kept_alive.elapsed() > KEEP_ALIVE {
                 self.kept_alive = Instant::now();
                 self.connection
@@ -125,13 +160,14 @@ impl Player {
             bytes += packet.len();
             if let Some(whole) = self.frames.take(&packet) {
                 let time = packet.get(4..8).and_then(|time| time.first_chunk());
-                return Ok(Frame {
+                return Ok(Some(Frame {
                     time: time.map_or(0, |time| u32::from_be_bytes(*time)),
                     bytes,
                     whole,
-                });
+                }));
             }
         }
+        Ok(None)
     }
 
     /// The next RTP packet; `None` where something else came, or nothing for long.
@@ -150,7 +186,7 @@ impl Player {
         match self.connection.next()? {
             Next::Packet { channel: 0, data } => Ok(Some(data)),
             Next::Packet { .. } | Next::Answer(_) | Next::Nothing => Ok(None),
-            Next::End => bail!("the relay closed the connection"),
+            Next::End => bail!("the server closed the connection"),
         }
     }
 }
@@ -193,9 +229,11 @@ impl Frames {
     }
 }
 
-struct Connection {
+/// A connection with a server.
+pub(crate) struct Connection {
     stream: BufReader<Throttled>,
     sequence: u32,
+    patience: Duration,
 }
 
 enum Next {
@@ -205,24 +243,37 @@ enum Next {
     End,
 }
 
-struct Answer {
-    status: u16,
+/// What a server answers.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     headers: Vec<(String, String)>,
     body: String,
 }
 
 impl Connection {
-    fn open(port: u16) -> anyhow::Result<Self> {
+    /// Connects with 127.0.0.1:`port`.
+    pub(crate) fn open(port: u16) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER))?;
         Ok(Self {
             stream: BufReader::with_capacity(1 << 16, Throttled::new(stream)),
             sequence: 0,
+            patience: ANSWER,
         })
     }
 
-    fn send(&mut self, method: &str, url: &str, headers: &str) -> anyhow::Result<()> {
+    /// Waits no longer than that for anything.
+    pub(crate) fn be_patient(&mut self, patience: Duration) -> anyhow::Result<()> {
+        if self.patience != patience {
+            self.patience = patience;
+            self.stream.get_ref().set_read_timeout(patience)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a request; its answer is still to be read.
+    pub(crate) fn send(&mut self, method: &str, url: &str, headers: &str) -> anyhow::Result<()> {
         self.sequence += 1;
         let request = format!(
             "{method} {url} RTSP/1.0\r\nCSeq: {}\r\n{headers}\r\n",
@@ -231,14 +282,20 @@ impl Connection {
         Ok(self.stream.get_mut().write_all(request.as_bytes())?)
     }
 
-    fn ask(&mut self, method: &str, url: &str, headers: &str) -> anyhow::Result<Answer> {
+    /// Asks for something, with these headers as lines.
+    pub(crate) fn ask(&mut self, method: &str, url: &str, headers: &str) -> anyhow::Result<Answer> {
         self.send(method, url, headers)?;
+        self.answered(method)
+    }
+
+    /// The answer to what was sent.
+    pub(crate) fn answered(&mut self, method: &str) -> anyhow::Result<Answer> {
         loop {
             match self.next()? {
                 Next::Answer(answer) => return Ok(answer),
                 Next::Packet { .. } => {}
                 Next::Nothing => bail!("{method} has no answer"),
-                Next::End => bail!("the relay closed the connection after {method}"),
+                Next::End => bail!("the server closed the connection after {method}"),
             }
         }
     }

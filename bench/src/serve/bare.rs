@@ -27,25 +27,9 @@ pub(crate) fn serve_bare(settings: Cameras) -> anyhow::Result<()> {
     let mounts = server.mount_points().context("no mount points")?;
     let sources: Vec<_> = (0..settings.count)
         .map(|camera| {
-            let factory = RTSPMediaFactory::new();
-            factory.set_launch(
-                "( appsrc name=source is-live=true format=time do-timestamp=true \
-                 max-buffers=4 leaky-type=downstream ! rtpjpegpay name=pay0 )",
-            );
-            factory.set_shared(true);
-            let source = Arc::new(Mutex::new(None::<AppSrc>));
-            let (slot, caps) = (source.clone(), caps.clone());
-            factory.connect_media_configure(move |_, media| {
-                let element = media.element();
-                let bin = element.downcast_ref::<gst::Bin>();
-                let found = bin
-                    .and_then(|bin| bin.by_name("source"))
-                    .and_downcast::<AppSrc>();
-                if let Some(source) = &found {
-                    source.set_caps(Some(&caps));
-                }
-                *slot.lock().unwrap_or_else(PoisonError::into_inner) = found;
-            });
+            let text = "appsrc name=source is-live=true format=time do-timestamp=true \
+                 max-buffers=4 leaky-type=downstream ! rtpjpegpay name=pay0";
+            let (factory, source) = mount(text, &caps);
             mounts.add_factory(&format!("/{}", name(camera)), factory);
             source
         })
@@ -62,16 +46,47 @@ pub(crate) fn serve_bare(settings: Cameras) -> anyhow::Result<()> {
                 std::thread::sleep(Duration::from_nanos(wait));
                 due += interval;
                 let picture = pictures[(camera + round) % pictures.len()].copy();
-                let source = source
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone();
-                // One that nobody watches takes nothing.
-                let _ = source.map(|source| source.push_buffer(picture));
+                source.push(picture);
             }
         }
     });
     say(&FromBare::Listening { port })?;
     glib::MainLoop::new(Some(&context), false).run();
     Ok(())
+}
+
+/// What is mounted for a camera, in gst-launch text with an appsrc `source`, and where its
+/// pictures go.
+pub(crate) fn mount(text: &str, caps: &gst::Caps) -> (RTSPMediaFactory, Source) {
+    let factory = RTSPMediaFactory::new();
+    factory.set_launch(&format!("( {text} )"));
+    factory.set_shared(true);
+    let source = Source::default();
+    let (slot, caps) = (source.clone(), caps.clone());
+    factory.connect_media_configure(move |_, media| {
+        let element = media.element();
+        let bin = element.downcast_ref::<gst::Bin>();
+        let found = bin
+            .and_then(|bin| bin.by_name("source"))
+            .and_downcast::<AppSrc>();
+        if let Some(source) = &found {
+            source.set_caps(Some(&caps));
+        }
+        *slot.0.lock().unwrap_or_else(PoisonError::into_inner) = found;
+    });
+    (factory, source)
+}
+
+/// Where the pictures of a camera go, while somebody watches. Clones are the same one.
+#[derive(Clone, Default)]
+pub(crate) struct Source(Arc<Mutex<Option<AppSrc>>>);
+
+impl Source {
+    /// Takes a picture, unless nobody watches.
+    pub(crate) fn push(&self, picture: gst::Buffer) {
+        let source = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let source = source.clone();
+        // A media that is just being stopped takes nothing, either.
+        let _ = source.map(|source| source.push_buffer(picture));
+    }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use bare::serve_bare;
+pub(crate) use bare::{mount, serve_bare};
 pub(crate) use throttle::{Throttle, Throttled};
 pub(crate) use viewer::Over;
 pub(crate) use viewers::watch_one;

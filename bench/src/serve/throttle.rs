@@ -41,6 +41,11 @@ impl Throttled {
         }
     }
 
+    /// How long reading waits.
+    pub(crate) fn set_read_timeout(&self, timeout: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(timeout))
+    }
+
     /// Its throttle.
     pub(crate) fn throttle(&self) -> Throttle {
         self.throttle.clone()
