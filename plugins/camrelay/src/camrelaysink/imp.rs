@@ -664,9 +664,9 @@ impl CamRelaySink {
         );
     }
 
-    /// Posts the one error after which nothing more is sent: before that ends the stream, so that
-    /// no element upstream complains of it first.
+    /// Posts the one error after which nothing more is sent.
     fn fail(&self, reason: &Rejection) {
+        self.state().failed = true;
         let about = self.about();
         match reason.code {
             Code::UnknownKey | Code::NameNotAllowed | Code::SecurityRequired => {
@@ -687,7 +687,6 @@ impl CamRelaySink {
                 ("Ended: {about}: {reason}")
             ),
         }
-        self.state().failed = true;
     }
 
     /// Asks upstream for a key frame, at most once for each frame.
