@@ -13,6 +13,9 @@ const DECAY: f64 = 0.98;
 /// Marks kept of when packet numbers were reached.
 const MAX_MARKS: usize = 64;
 
+/// Correlation of neighbours' fates above which losses come in bursts.
+pub(crate) const CLUSTERED: f64 = 0.3;
+
 /// Loss among packet numbers, judged once reordered ones had time to come.
 #[derive(Default)]
 pub(crate) struct LossEstimator {

@@ -99,6 +99,8 @@ pub(crate) struct Timing {
     pub(crate) tail: Duration,
     /// Time between a report and the next, beside the round trip and reordering.
     pub(crate) jitter: Duration,
+    /// Losses cluster: reports sent soon after one another may all get lost.
+    pub(crate) clustered: bool,
 }
 
 /// A report that may get lost, and with it a round, is repeated after this time.
@@ -111,6 +113,20 @@ const LAST_REPORT: [Duration; 5] = [
     Duration::from_millis(8),
     Duration::from_millis(16),
 ];
+
+/// Where losses cluster it is, and goes on being, repeated after this time at most.
+const CLUSTERED_REPORT: Duration = Duration::from_millis(5);
+
+/// When a report is repeated that was sent `sent` times more.
+fn repeated_after(sent: usize, last: bool, clustered: bool) -> Option<Duration> {
+    let waits: &[Duration] = if last { &LAST_REPORT } else { &REPEATED_REPORT };
+    let wait = waits.get(sent).copied();
+    if clustered {
+        Some(wait.map_or(CLUSTERED_REPORT, |wait| wait.min(CLUSTERED_REPORT)))
+    } else {
+        wait
+    }
+}
 
 /// Limits that the stream keeps to.
 #[derive(Clone, Copy, Debug)]
@@ -461,11 +477,8 @@ impl Reassembly {
                 let next = now + timing.rtt + timing.reorder + timing.jitter;
                 open.next_round = Some(next).filter(answered);
             }
-            let waits: &[Duration] = match open.next_round {
-                Some(_) => &REPEATED_REPORT,
-                None => &LAST_REPORT,
-            };
-            let repeat = waits.get(open.sent).map(|wait| now + *wait);
+            let last = open.next_round.is_none();
+            let repeat = repeated_after(open.sent, last, timing.clustered).map(|wait| now + wait);
             open.sent += 1;
             let repeat = repeat.filter(answered);
             open.report_at = [repeat, open.next_round].into_iter().flatten().min();
@@ -698,7 +711,7 @@ mod tests {
     use super::*;
 
     /// When reports are sent of a frame of which one of two symbols came, in milliseconds.
-    fn reports(latency: u64, rtt: u64) -> Vec<u64> {
+    fn reports(latency: u64, rtt: u64, clustered: bool) -> Vec<u64> {
         let ms = Duration::from_millis;
         let mut stream = Reassembly::new(0, ms(latency));
         let fragment = Fragment {
@@ -719,6 +732,7 @@ mod tests {
             reorder: Duration::ZERO,
             tail: ms(3),
             jitter: ms(2),
+            clustered,
         };
         let limits = Limits {
             frame: 1000,
@@ -740,10 +754,19 @@ mod tests {
     #[test]
     fn reports_are_repeated_while_an_answer_could_come_in_time() {
         // A round takes 42 ms and an answer 40 ms.
-        assert_eq!(reports(120, 40), [0, 5, 42, 43, 45, 49, 57, 73]);
-        assert_eq!(reports(90, 40), [0, 5, 42, 43, 45, 49]);
-        assert_eq!(reports(50, 40), [0, 1, 3, 7]);
-        assert_eq!(reports(30, 40), [0]);
+        assert_eq!(reports(120, 40, false), [0, 5, 42, 43, 45, 49, 57, 73]);
+        assert_eq!(reports(90, 40, false), [0, 5, 42, 43, 45, 49]);
+        assert_eq!(reports(50, 40, false), [0, 1, 3, 7]);
+        assert_eq!(reports(30, 40, false), [0]);
+    }
+
+    #[test]
+    fn where_losses_cluster_reports_go_on() {
+        assert_eq!(
+            reports(90, 40, true),
+            [0, 5, 10, 15, 20, 25, 30, 35, 40, 42, 43, 45, 49]
+        );
+        assert_eq!(reports(60, 40, true), [0, 1, 3, 7, 12, 17]);
     }
 
     #[test]

@@ -66,6 +66,7 @@ pub fn reassembly(data: &[u8]) {
         reorder: Duration::from_millis(1),
         tail: Duration::from_millis(3),
         jitter: Duration::from_millis(2),
+        clustered: true,
     };
     while !input.is_empty() {
         let op = input.u8();

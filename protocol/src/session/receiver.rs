@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Happened;
 use crate::clock::Clock;
-use crate::loss::LossEstimator;
+use crate::loss::{CLUSTERED, LossEstimator};
 use crate::reassembly::{Limits, Outcome, Reassembly, ReceiveCounters, Timing};
 use crate::reorder::Reorder;
 use crate::replay::ReplayWindow;
@@ -20,6 +20,8 @@ const REPORT_INTERVAL: Duration = Duration::from_millis(25);
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(3);
 /// Shortest wait for the rest of a first flight.
 const MIN_TAIL: Duration = Duration::from_millis(3);
+/// Share of packets lost above which it is likely that a burst takes the reports of a frame.
+const MUCH_LOSS: f64 = 0.02;
 /// Frames whose spread is remembered.
 const SPREADS: usize = 128;
 
@@ -108,6 +110,7 @@ impl Receiver {
             reorder: self.reorder.window(),
             tail: MIN_TAIL.max(self.gap * 2).max(self.reorder.window()),
             jitter: Duration::from_millis(2) + self.spread().min(rtt) / 4,
+            clustered: self.loss.clustering() > CLUSTERED && self.loss() > MUCH_LOSS,
         }
     }
 
@@ -176,12 +179,14 @@ impl Receiver {
         outcome
     }
 
-    /// Measures how symbols of a first flight are spread in time.
+    /// Measures how symbols of a first flight are spread in time: parity is left out, as there is
+    /// the more of it the less time it leaves for repairs.
     fn measure(&mut self, now: Time, fragment: &Fragment, capture: u64) {
         let late = now.since(self.clock.map(capture));
         let frame = (fragment.stream, fragment.sequence);
         if self.spread_of == Some(frame) {
-            if let Some(spread) = self.spreads.back_mut() {
+            let is_data = fragment.symbol < fragment.k.into();
+            if let Some(spread) = self.spreads.back_mut().filter(|_| is_data) {
                 *spread = late.max(*spread);
             }
             if let Some(last) = self.last_symbol {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::pace::{Pace, Pacer};
 use crate::fec;
 use crate::fragment::{Coded, Layout, flags_to_wire, frame_header, symbol_room};
+use crate::loss::CLUSTERED;
 use crate::parity::{self, MAX_ROUNDS, Plan};
 use crate::rate::Rate;
 use crate::stats::Sent;
@@ -34,6 +35,12 @@ const REPAIR_BURST: f64 = 256.0;
 const REPAIR_SHARE: f64 = 0.5;
 /// How long a frame may wait for those before it, at least.
 const MIN_PATIENCE: Duration = Duration::from_millis(50);
+/// Frames waiting behind a late one that are counted.
+const MAX_WAITING: u32 = 20;
+/// A frame that waits for this long waits.
+const LONG_WAIT: Duration = Duration::from_millis(5);
+/// Symbols of a frame that is sent again as a whole where nothing was reported of it.
+const MAX_PROBE: u8 = 8;
 
 /// A stream that this side sends.
 struct Stream {
@@ -120,6 +127,15 @@ struct Interval {
 }
 
 impl Interval {
+    /// Frames that wait behind one that is late by this: those that wait briefly count in part.
+    fn waiting(&self, late: Duration) -> f64 {
+        let interval = self.mean.max(Duration::from_millis(1));
+        let waits = (1..=MAX_WAITING).map(|frame| late.saturating_sub(interval * frame));
+        waits
+            .map(|wait| (wait.as_secs_f64() / LONG_WAIT.as_secs_f64()).min(1.0))
+            .sum()
+    }
+
     fn observe(&mut self, capture: Time) {
         if let Some(last) = self.last.filter(|last| *last < capture) {
             // A pause is not a frame rate.
@@ -240,7 +256,7 @@ impl Sender {
                 loss: 0.0,
                 clustering: 0.0,
                 rounds: 0,
-                waiting: 0.0,
+                waiting: [0.0; 2],
             }),
             interval: Interval::default(),
             rate: Rate::default(),
@@ -356,7 +372,7 @@ impl Sender {
         self.interval.observe(frame.capture);
         let first_flight = match self.rate.is_congested(self.budget) {
             true => layout.k,
-            false => self.plan.first_flight(layout.k),
+            false => self.plan.first_flight(layout.k, layout.blocks),
         };
         let dropped = std::mem::take(&mut entry.dropped);
         let abandoned = std::mem::take(&mut entry.abandoned);
@@ -658,7 +674,11 @@ impl Sender {
             .as_secs_f64()
             / round.as_secs_f64();
         let rounds = (rounds as usize).min(MAX_ROUNDS);
-        let waiting = rtt.as_secs_f64() / self.interval.mean.as_secs_f64().max(1e-3);
+        let waiting_for = |rounds: u32| {
+            let late = (rtt + reorder + Duration::from_millis(2)) * rounds;
+            self.interval.waiting(late)
+        };
+        let waiting = [waiting_for(1), waiting_for(2) - waiting_for(1)];
         let path = parity::Path {
             loss,
             clustering,
@@ -690,7 +710,12 @@ impl Sender {
         if lacking.len() != blocks {
             return;
         }
-        let recent = self.path.rtt + self.path.reorder + self.path.spread.min(self.path.rtt) / 2;
+        // What is late may still come, but where this is the last round nobody can wait for that.
+        let late = match self.rounds_left(now, frame.first_sent) {
+            1 => Duration::ZERO,
+            _ => self.path.spread.min(self.path.rtt) / 2,
+        };
+        let recent = self.path.rtt + self.path.reorder + late;
         let fresh_flight = now.since(frame.last_sent) < recent;
         let flying = frame.last_packet.saturating_sub(largest) as usize;
         let mut more = Vec::with_capacity(blocks);
@@ -771,8 +796,20 @@ impl Sender {
             && let Some(newest) = self.history.back_mut()
         {
             newest.probes += 1;
+            // What a probe has the receiver ask for takes a round more: of a burst's victim as much
+            // as may be lacking is sent at once, if that is little.
+            let k = newest.layout.k;
+            let small = newest.layout.blocks == 1 && k <= MAX_PROBE;
+            let count = if small && self.path.clustering > CLUSTERED {
+                k
+            } else {
+                1
+            };
+            let Fragment {
+                stream, sequence, ..
+            } = newest.fragment;
             self.repairs
-                .push_back((newest.fragment.stream, newest.fragment.sequence, 0));
+                .extend((0..count).map(|_| (stream, sequence, 0)));
         }
     }
 }
