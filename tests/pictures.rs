@@ -6,7 +6,7 @@ mod mutation;
 mod support;
 
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -458,6 +458,46 @@ fn a_worker_that_dies_is_replaced_and_one_that_nobody_needs_ends() {
         std::thread::park_timeout(std::time::Duration::from_millis(20));
     }
     relay.launcher.stop();
+}
+
+#[test]
+fn a_worker_ends_when_nobody_hears_it() {
+    let mut worker = Command::new(env!("CARGO_BIN_EXE_launcher"))
+        .arg("worker")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    // As after the relay was killed; but what it wrote last goes on and on.
+    drop(worker.stdout.take());
+    let mut pipe = worker.stdin.take().expect("piped");
+    let picture = by_gstreamer("I420");
+    let writing = std::thread::spawn(move || {
+        let mut tell = |header: String, body: &[u8]| {
+            let lengths = [header.len(), body.len()].map(|length| (length as u32).to_be_bytes());
+            pipe.write_all(&[lengths.as_flattened(), header.as_bytes(), body].concat())
+        };
+        let encode = "{\"Encode\":{\"width\":320,\"height\":240,\"bits\":1000000}}";
+        let mut told = tell(encode.into(), &[]);
+        for number in 0_u64.. {
+            if told.is_err() {
+                break;
+            }
+            let time = number * 33_000_000;
+            let header = format!("{{\"Picture\":{{\"time\":{time},\"key\":false}}}}");
+            told = tell(header, &picture);
+        }
+    });
+    let begin = std::time::Instant::now();
+    while worker.try_wait().expect("it is there").is_none() {
+        if begin.elapsed().as_secs() > 60 {
+            let _ = worker.kill();
+            let _ = worker.wait();
+            panic!("it goes on");
+        }
+        std::thread::park_timeout(std::time::Duration::from_millis(20));
+    }
+    writing.join().expect("it ends");
 }
 
 #[test]

@@ -43,9 +43,11 @@ impl Encoder {
                         key: !unit.flags().contains(gst::BufferFlags::DELTA_UNIT),
                     };
                     let bytes = unit.map_readable().map_err(|_| gst::FlowError::Error)?;
-                    let sent = replies.send(&reply, &bytes);
-                    sent.map(|()| gst::FlowSuccess::Ok)
-                        .map_err(|_| gst::FlowError::Eos)
+                    if replies.send(&reply, &bytes).is_err() {
+                        // The relay is gone. Who waits to put pictures in would wait for ever.
+                        std::process::exit(1);
+                    }
+                    Ok(gst::FlowSuccess::Ok)
                 })
                 .build(),
         );
