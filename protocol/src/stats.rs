@@ -14,6 +14,9 @@ pub(crate) struct Received {
     pub(crate) latency_us: [u32; 3],
     /// Share of datagrams lost lately, in 65,535ths.
     pub(crate) loss: u16,
+    /// What comes, in 4096ths of what comes on average of those that share its bottleneck; 0 where
+    /// that is not known.
+    pub(crate) share: u16,
 }
 
 /// What became of the frames of a session at its sender.
@@ -23,6 +26,8 @@ pub(crate) struct Sent {
     pub(crate) captured: u64,
     /// Of those, sent.
     pub(crate) sent: u64,
+    /// Bits per second to stay below, everything that is sent included; 0 where no limit was met.
+    pub(crate) target: u64,
 }
 
 impl Received {

@@ -6,6 +6,7 @@ mod handshakes;
 mod peers;
 mod rekey;
 mod sessions;
+mod sharing;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
@@ -212,6 +213,8 @@ pub struct Endpoint {
     loose: VecDeque<(SocketAddr, Vec<u8>)>,
     events: VecDeque<(PeerId, Event)>,
     rejects: (Time, u32),
+    /// When cameras were last told of their shares.
+    shared_out: Time,
 }
 
 impl Endpoint {
@@ -237,6 +240,7 @@ impl Endpoint {
             loose: VecDeque::new(),
             events: VecDeque::new(),
             rejects: (Time::default(), 0),
+            shared_out: Time::default(),
         }
     }
 

@@ -80,6 +80,7 @@ impl Endpoint {
         self.digest(now, id, happened);
         let result = result.map(|_| ()).and_then(|()| self.renew_keys(now, id));
         self.settle(now, id, result);
+        self.share_out(now);
     }
 
     /// Caller: a session thought lost is heard again.

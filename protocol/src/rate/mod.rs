@@ -39,6 +39,8 @@ const SHORTENED: f64 = 0.25;
 /// Growth per second, as a share, of a target of one bit per second while the path is clear; of
 /// others it is the share by the root: 12 % at 4 Mbit/s.
 const INCREASE: f64 = 240.0;
+/// The target moves on by no more than is due in this time at once.
+const MAX_STEP: Duration = Duration::from_millis(200);
 /// Time without congestion before the rate grows.
 const CLEAR_FOR: Duration = Duration::from_millis(500);
 /// Growth gets faster by itself in this time without congestion, to so many times at most.
@@ -64,8 +66,20 @@ const NEAR_TARGET: f64 = 4_000_000.0;
 const NEAR_POWER: f64 = 1.5;
 /// and where it ends: a large target is to be reached again in half a minute.
 const LEAST_INCREASE_NEAR: f64 = 100_000.0;
+/// But never by more than this share of a target in each second: it would be past the path's queue
+/// before that shows.
+const MOST_NEAR: f64 = 0.1;
 /// The target stays below so many times what is sent.
 const HEADROOM: f64 = 2.0;
+/// So much of what one gets more or less than others behind the same bottleneck is made good in a
+/// second.
+const EVEN_OUT: f64 = 0.4;
+/// No more than that is taken for more or less.
+const MOST_UNEVEN: f64 = 0.5;
+/// For so long a share counts that was told.
+const SHARE_LASTS: Duration = Duration::from_secs(5);
+/// Who gets so much more than others, and met no limit, has one.
+const GREEDY: f64 = 1.25;
 
 /// How much more than the path carries is sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -91,6 +105,11 @@ pub(crate) struct Rate {
     /// Nothing is sent until a queue has emptied: how long packets waited in it.
     draining: Option<Duration>,
     grown: Time,
+    /// What comes through, as a share of the mean of those that share the bottleneck, and when that
+    /// was told.
+    share: Option<(Time, f64)>,
+    /// When the target was last moved towards the others'.
+    evened: Option<Time>,
 }
 
 impl Rate {
@@ -120,6 +139,11 @@ impl Rate {
         self.measure.on_sent(now, packet, len);
     }
 
+    /// Takes note of what comes through, as a share of the mean of those that share the bottleneck.
+    pub(crate) fn set_share(&mut self, now: Time, share: f64) {
+        self.share = Some((now, share));
+    }
+
     /// Takes a report. After a decrease with a long queue, and until something is sent again, returns
     /// how long the queue takes to empty if nothing is.
     pub(crate) fn on_feedback(
@@ -137,6 +161,7 @@ impl Rate {
         if let Some(stood) = self.draining.take() {
             self.judge_drain(stood);
         }
+        self.even_out(now);
         let limit = queue_limit(budget);
         let Some(congestion) = self.congestion(now, limit) else {
             self.grow(now);
@@ -215,11 +240,30 @@ impl Rate {
         Some(())
     }
 
+    /// Moves the target towards what others get behind the same bottleneck.
+    fn even_out(&mut self, now: Time) {
+        let passed = self.evened.map_or(Duration::ZERO, |last| now.since(last));
+        self.evened = Some(now);
+        let share = self
+            .share
+            .filter(|(told, _)| now.since(*told) < SHARE_LASTS);
+        let (Some((_, share)), Some(delivered)) = (share, self.measure.delivered()) else {
+            return;
+        };
+        let Some(target) = self.target else {
+            // The others keep the queue so short that this one never met it.
+            self.target = (share > GREEDY).then_some(delivered.max(MIN_TARGET));
+            return;
+        };
+        let uneven = (1.0 - share).clamp(-MOST_UNEVEN, MOST_UNEVEN);
+        let passed = passed.min(MAX_STEP).as_secs_f64();
+        let moved = target * (1.0 + EVEN_OUT * uneven * passed);
+        let most = target.max(delivered * HEADROOM);
+        self.target = Some(moved.clamp(MIN_TARGET.min(most), most));
+    }
+
     fn grow(&mut self, now: Time) {
-        let passed = now
-            .since(self.grown)
-            .min(Duration::from_millis(200))
-            .as_secs_f64();
+        let passed = now.since(self.grown).min(MAX_STEP).as_secs_f64();
         self.grown = now;
         let clear = now.since(self.congested);
         if let Some(target) = self.target.filter(|_| clear >= CLEAR_FOR) {
@@ -228,7 +272,7 @@ impl Rate {
             let faster = FASTEST.min(1.0 + clear.as_secs_f64() / FASTER_AFTER.as_secs_f64());
             let fair = INCREASE_NEAR * (NEAR_TARGET / target).powf(NEAR_POWER);
             let increase = match near {
-                true => usual.min(fair.max(LEAST_INCREASE_NEAR)),
+                true => (target * MOST_NEAR).min(fair.max(LEAST_INCREASE_NEAR)),
                 false => usual * faster,
             };
             let grown = target + increase * passed;

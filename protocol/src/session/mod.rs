@@ -1,5 +1,6 @@
 //! One authenticated association: packet numbers, the control channel, media both ways.
 
+mod delays;
 mod epochs;
 mod mtu;
 mod pace;
@@ -11,10 +12,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+pub(crate) use self::delays::Delays;
 use self::epochs::Epochs;
 use self::mtu::{Mtu, Probe};
 use self::path::{Path, Token};
-use self::receiver::Receiver;
+use self::receiver::{Receiver, SHARE_UNIT};
 use self::sender::Sender;
 use crate::control::Control;
 use crate::handshake::Established;
@@ -191,6 +193,29 @@ impl Session {
     /// Bits per second to stay below; `None` where no limit was met.
     pub(crate) fn target_bitrate(&self) -> Option<u64> {
         self.sender.target_bitrate()
+    }
+
+    /// How long the other side's frames took lately.
+    pub(crate) fn delays(&self) -> &Delays {
+        self.receiver.delays()
+    }
+
+    /// Bits per second that come, smoothed; asked for in regular intervals, the last one of which
+    /// was so long.
+    pub(crate) fn arriving(&mut self, interval: Duration) -> f64 {
+        self.receiver.arriving(interval)
+    }
+
+    /// Bits per second that the other side stays below, as it told; `None` where it met no limit.
+    pub(crate) fn told_target(&self) -> Option<u64> {
+        let (_, sent) = self.heard?;
+        Some(sent.target).filter(|target| *target > 0)
+    }
+
+    /// Takes note of what comes, as a share of what comes on average of those behind the same
+    /// bottleneck; `None` where that is not known.
+    pub(crate) fn set_share(&mut self, share: Option<f64>) {
+        self.receiver.set_share(share);
     }
 
     /// How long nothing authentic has come.
@@ -657,7 +682,13 @@ impl Session {
                 }
             }
             Message::StreamEnd { stream, end } => self.receiver.stream(stream).handle_end(now, end),
-            Message::Stats(received, sent) => self.heard = Some((received, sent)),
+            Message::Stats(received, sent) => {
+                if received.share > 0 {
+                    let share = f64::from(received.share) / SHARE_UNIT;
+                    self.sender.set_share(now, share);
+                }
+                self.heard = Some((received, sent));
+            }
             other => {
                 // What came before in order is told before.
                 self.poll_streams(now, out)?;
@@ -715,7 +746,7 @@ impl Session {
             return Ok(());
         }
         let received = self.receiver.received(self.one_way());
-        let sent = self.sender.counters.sent();
+        let sent = self.sender.sent();
         self.told = (now, received, sent);
         let is_news = received.is_any() && received != received_then || sent != sent_then;
         if !is_news {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::Happened;
+use super::delays::Delays;
 use crate::clock::Clock;
 use crate::loss::{CLUSTERED, LossEstimator};
 use crate::reassembly::{Limits, Outcome, Reassembly, ReceiveCounters, Timing};
@@ -24,6 +25,10 @@ const MIN_TAIL: Duration = Duration::from_millis(3);
 const MUCH_LOSS: f64 = 0.02;
 /// Frames whose spread is remembered.
 const SPREADS: usize = 128;
+/// What the newest interval weighs in the rate of what comes.
+const ARRIVING_WEIGHT: f64 = 0.7;
+/// A share of one, as it is told.
+pub(super) const SHARE_UNIT: f64 = 4096.0;
 
 /// The receiving end of a session's media.
 pub(crate) struct Receiver {
@@ -49,6 +54,11 @@ pub(crate) struct Receiver {
     /// Time of the last symbol, and the longest gap inside frames lately.
     last_symbol: Option<Time>,
     gap: Duration,
+    delays: Delays,
+    /// Bytes that had come when that was last asked, and bits per second, smoothed.
+    arriving: (u32, f64),
+    /// What the sender is to be told of its share of a bottleneck.
+    share: u16,
 }
 
 impl Receiver {
@@ -71,6 +81,9 @@ impl Receiver {
             spread_of: None,
             last_symbol: None,
             gap: Duration::ZERO,
+            delays: Delays::default(),
+            arriving: (0, 0.0),
+            share: 0,
         }
     }
 
@@ -183,6 +196,7 @@ impl Receiver {
     /// the more of it the less time it leaves for repairs.
     fn measure(&mut self, now: Time, fragment: &Fragment, capture: u64) {
         let late = now.since(self.clock.map(capture));
+        self.delays.observe(now, late);
         let frame = (fragment.stream, fragment.sequence);
         if self.spread_of == Some(frame) {
             let is_data = fragment.symbol < fragment.k.into();
@@ -321,11 +335,35 @@ impl Receiver {
             rounds: counters.rounds,
             latency_us: [50, 95, 99].map(of_a_hundred),
             loss: (self.loss() * 65_535.0) as u16,
+            share: self.share,
         }
     }
 
     pub(crate) fn loss(&self) -> f64 {
         self.loss.loss()
+    }
+
+    /// How long frames took lately.
+    pub(crate) fn delays(&self) -> &Delays {
+        &self.delays
+    }
+
+    /// Bits per second that come, smoothed; asked for in regular intervals, the last one of which
+    /// was so long.
+    pub(crate) fn arriving(&mut self, interval: Duration) -> f64 {
+        let (bytes, rate) = &mut self.arriving;
+        let came = self
+            .bytes
+            .wrapping_sub(std::mem::replace(bytes, self.bytes));
+        *rate += (f64::from(came) * 8.0 / interval.as_secs_f64() - *rate) * ARRIVING_WEIGHT;
+        *rate
+    }
+
+    /// Takes note of what comes, as a share of what comes on average of those behind the same
+    /// bottleneck; `None` where that is not known.
+    pub(crate) fn set_share(&mut self, share: Option<f64>) {
+        let share = share.map(|share| (share * SHARE_UNIT).clamp(1.0, 65_535.0));
+        self.share = share.map_or(0, |share| share as u16);
     }
 
     pub(crate) fn skew_ppm(&self) -> f64 {

@@ -201,6 +201,7 @@ impl SendCounters {
         Sent {
             captured: self.frames_captured,
             sent: self.frames_sent,
+            target: 0,
         }
     }
 }
@@ -279,6 +280,19 @@ impl Sender {
     pub(crate) fn target_bitrate(&self) -> Option<u64> {
         let target = self.rate.target()? as f64;
         Some((target / self.overhead.ratio()) as u64)
+    }
+
+    /// What the receiver is told of what is sent.
+    pub(crate) fn sent(&self) -> Sent {
+        Sent {
+            target: self.rate.target().unwrap_or(0),
+            ..self.counters.sent()
+        }
+    }
+
+    /// Takes note of what comes through, as a share of the mean of those that share its bottleneck.
+    pub(crate) fn set_share(&mut self, now: Time, share: f64) {
+        self.rate.set_share(now, share);
     }
 
     /// Time that packets stand in queues on the path.

@@ -108,6 +108,7 @@ impl Message {
                 put_received(&mut out, received);
                 out.extend_from_slice(&sent.captured.to_be_bytes());
                 out.extend_from_slice(&sent.sent.to_be_bytes());
+                out.extend_from_slice(&sent.target.to_be_bytes());
             }
         }
         out
@@ -158,6 +159,7 @@ impl Message {
                 Sent {
                     captured: reader.u64()?,
                     sent: reader.u64()?,
+                    target: reader.u64()?,
                 },
             ),
             _ => return None,
@@ -186,6 +188,7 @@ fn put_received(out: &mut Vec<u8>, received: &Received) {
         rounds,
         latency_us,
         loss,
+        share,
     } = received;
     let counters = [
         delivered,
@@ -203,6 +206,7 @@ fn put_received(out: &mut Vec<u8>, received: &Received) {
         out.extend_from_slice(&latency.to_be_bytes());
     }
     out.extend_from_slice(&loss.to_be_bytes());
+    out.extend_from_slice(&share.to_be_bytes());
 }
 
 fn received(reader: &mut Reader<'_>) -> Option<Received> {
@@ -216,6 +220,7 @@ fn received(reader: &mut Reader<'_>) -> Option<Received> {
         rounds: reader.u64()?,
         latency_us: [reader.u32()?, reader.u32()?, reader.u32()?],
         loss: reader.u16()?,
+        share: reader.u16()?,
     })
 }
 
@@ -269,10 +274,12 @@ mod tests {
                     rounds: u64::MAX,
                     latency_us: [7, 8, u32::MAX],
                     loss: 65_535,
+                    share: 11,
                 },
                 Sent {
                     captured: 9,
                     sent: u64::MAX,
+                    target: 10,
                 },
             ),
         ];

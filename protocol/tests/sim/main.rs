@@ -8,5 +8,6 @@ mod path;
 mod rate;
 mod repair;
 mod sessions;
+mod sharing;
 mod streams;
 mod world;

@@ -70,6 +70,8 @@ pub struct World {
     pub path: Conditions,
     /// Whether all that goes to the relay takes one path, and its bottleneck.
     pub shared: bool,
+    /// Bits per second of the bottlenecks between hosts and the relay, where they have one of their own.
+    pub rates: BTreeMap<SocketAddr, u64>,
     paths: BTreeMap<(SocketAddr, SocketAddr), Path>,
     hosts: BTreeMap<SocketAddr, Endpoint>,
     /// Clocks that are not right.
@@ -78,6 +80,12 @@ pub struct World {
     /// In each of these times the relay's thread is held up for the second, and reads what came
     /// meanwhile after it.
     pub held_up: Option<(Duration, Duration)>,
+    /// Hosts whose thread is held up until then.
+    held: BTreeMap<SocketAddr, Time>,
+    /// Until when nothing enters the paths to the relay: then all of it does at once.
+    pub stalled: Time,
+    /// Until when nothing comes through of what a host sends.
+    pub deaf: Option<(SocketAddr, Time)>,
     came: BTreeMap<u64, Time>,
     /// Whether it is told when that came.
     pub stamps: bool,
@@ -112,11 +120,15 @@ impl World {
             rng: Rng::new(seed),
             path,
             shared: false,
+            rates: BTreeMap::new(),
             paths: BTreeMap::new(),
             hosts: BTreeMap::new(),
             clocks: BTreeMap::new(),
             flights: BTreeMap::new(),
             held_up: None,
+            held: BTreeMap::new(),
+            stalled: BEGINNING,
+            deaf: None,
             came: BTreeMap::new(),
             stamps: true,
             counter: 0,
@@ -233,18 +245,27 @@ impl World {
         }
     }
 
-    /// Until when the relay's thread is held up.
-    fn held_until(&self) -> Option<Time> {
-        let (each, held) = self.held_up?;
-        let begun = self.now.as_nanos() / each.as_nanos() as u64 * each.as_nanos() as u64;
-        Some(Time::from_nanos(begun) + held).filter(|until| *until > self.now)
+    /// Holds up the thread of a host from now on.
+    pub fn hold(&mut self, at: &str, duration: Duration) {
+        self.held.insert(address(at), self.now + duration);
+    }
+
+    /// Until when the thread of a host is held up.
+    fn held_until(&self, at: SocketAddr) -> Option<Time> {
+        let regularly = self.held_up.filter(|_| at == address(RELAY));
+        let regularly = regularly.map(|(each, held)| {
+            let begun = self.now.as_nanos() / each.as_nanos() as u64 * each.as_nanos() as u64;
+            Time::from_nanos(begun) + held
+        });
+        let until = self.held.get(&at).copied().max(regularly);
+        until.filter(|until| *until > self.now)
     }
 
     fn transmit(&mut self) {
         let mut buffer = Vec::new();
         let addresses: Vec<_> = self.hosts.keys().copied().collect();
         for from in addresses {
-            if from == address(RELAY) && self.held_until().is_some() {
+            if self.held_until(from).is_some() {
                 continue;
             }
             let endpoint = self.hosts.get_mut(&from).unwrap();
@@ -274,7 +295,8 @@ impl World {
                             continue;
                         }
                     }
-                    if datagram.len() > self.largest {
+                    let is_deaf = |(host, until)| host == from && self.now < until;
+                    if datagram.len() > self.largest || self.deaf.is_some_and(is_deaf) {
                         continue;
                     }
                     let seed = &mut self.rng;
@@ -284,6 +306,9 @@ impl World {
                     let path = self.paths.entry((source, transmit.remote));
                     let path = path.or_insert_with(|| Path::new(self.path, seed.next()));
                     path.conditions = self.path;
+                    if let Some(rate) = self.rates.get(&from) {
+                        path.conditions.rate = *rate;
+                    }
                     if from == address(CAMERA) {
                         self.sent_by_camera += datagram.len() as u64;
                         self.tap
@@ -291,7 +316,11 @@ impl World {
                             .into_iter()
                             .for_each(|tap| tap.push(datagram.to_vec()));
                     }
-                    for at in path.send(self.now.as_nanos(), datagram.len()) {
+                    let enters = match transmit.remote == relay {
+                        true => self.now.max(self.stalled),
+                        false => self.now,
+                    };
+                    for at in path.send(enters.as_nanos(), datagram.len()) {
                         let at = Time::from_nanos(at);
                         self.counter += 1;
                         self.flights.insert(
@@ -330,10 +359,8 @@ impl World {
             let flight = self.flights.first_key_value().map(|((at, _), _)| *at);
             let timers = self.hosts.iter().filter_map(|(at, endpoint)| {
                 let due = endpoint.poll_timeout()?;
-                if let Some(until) = self.held_until().filter(|_| *at == address(RELAY)) {
-                    return Some(due.max(until));
-                }
-                Some(self.clocks.get(at).map_or(due, |clock| clock.when(due)))
+                let due = self.clocks.get(at).map_or(due, |clock| clock.when(due));
+                Some(self.held_until(*at).map_or(due, |until| due.max(until)))
             });
             let timer = timers.min();
             let next = [flight, timer]
@@ -345,12 +372,11 @@ impl World {
             steps += 1;
             assert!(steps < 50_000_000, "the endpoints keep busy without end");
             self.now = self.now.max(next);
-            let held_until = self.held_until();
             let mut held = Vec::new();
             while let Some(entry) = self.flights.first_entry().filter(|e| e.key().0 <= self.now) {
                 let (at, number) = *entry.key();
                 let (from, to, mut datagram) = entry.remove();
-                if let Some(until) = held_until.filter(|_| to == address(RELAY)) {
+                if let Some(until) = self.held_until(to) {
                     self.came.entry(number).or_insert(at);
                     held.push(((until, number), (from, to, datagram)));
                     continue;
@@ -362,10 +388,15 @@ impl World {
                 }
             }
             self.flights.extend(held);
-            for (at, endpoint) in &mut self.hosts {
-                let now = self.clocks.get(at).map_or(self.now, |c| c.at(self.now));
-                let held = held_until.is_some() && *at == address(RELAY);
-                if !held && endpoint.poll_timeout().is_some_and(|at| at <= now) {
+            let now = self.now;
+            let running: Vec<_> = self.hosts.keys().copied().collect();
+            for at in running {
+                if self.held_until(at).is_some() {
+                    continue;
+                }
+                let now = self.clocks.get(&at).map_or(now, |c| c.at(now));
+                let endpoint = self.hosts.get_mut(&at).expect("it runs");
+                if endpoint.poll_timeout().is_some_and(|at| at <= now) {
                     endpoint.handle_timeout(now);
                 }
             }
