@@ -66,8 +66,8 @@ const NEAR_TARGET: f64 = 4_000_000.0;
 const NEAR_POWER: f64 = 1.5;
 /// and where it ends: a large target is to be reached again in half a minute.
 const LEAST_INCREASE_NEAR: f64 = 100_000.0;
-/// But never by more than this share of a target in each second: it would be past the path's queue
-/// before that shows.
+/// Of a target larger than that it is no more than this share in each second: it would be past the
+/// path's queue before that shows.
 const MOST_NEAR: f64 = 0.1;
 /// The target stays below so many times what is sent.
 const HEADROOM: f64 = 2.0;
@@ -272,7 +272,7 @@ impl Rate {
             let faster = FASTEST.min(1.0 + clear.as_secs_f64() / FASTER_AFTER.as_secs_f64());
             let fair = INCREASE_NEAR * (NEAR_TARGET / target).powf(NEAR_POWER);
             let increase = match near {
-                true => (target * MOST_NEAR).min(fair.max(LEAST_INCREASE_NEAR)),
+                true => usual.min(fair.min(target * MOST_NEAR).max(LEAST_INCREASE_NEAR)),
                 false => usual * faster,
             };
             let grown = target + increase * passed;
