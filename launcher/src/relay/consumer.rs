@@ -112,7 +112,7 @@ impl Consumer {
     }
 
     /// Puts a frame into the queue, or not. `wake` is the caller's to call.
-    pub(super) fn offer(&self, frame: &Arc<Frame>) -> Offered {
+    pub fn offer(&self, frame: &Arc<Frame>) -> Offered {
         let mut queue = self.lock();
         if frame.codec.is_inter() {
             let is_full = self.is_full(&queue, frame);

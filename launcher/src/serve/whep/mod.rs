@@ -6,6 +6,7 @@
 //! GStreamer's `webrtcsink`, which wants to encode by itself, or its `webrtcbin`, which
 //! takes a pipeline, some twenty threads and a port for each viewer.
 
+mod sender;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -16,10 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use anyhow::Context;
+use str0m::Candidate;
 use str0m::change::SdpOffer;
 use str0m::config::{CryptoProvider, DtlsCert};
 use str0m::ice::StunMessage;
-use str0m::{Candidate, Rtc};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
@@ -128,14 +129,8 @@ impl Whep {
         }
         let offer =
             SdpOffer::from_sdp_string(offer).map_err(|error| Refusal::Offer(error.to_string()))?;
-        let mut rtc = Rtc::builder()
-            .set_crypto_provider(self.crypto.clone())
-            .set_dtls_cert(self.certificate.clone())
-            .set_ice_lite(true)
-            .clear_codecs()
-            .enable_h264(true)
-            .enable_bwe(Some(viewer::first_estimate(&stream)))
-            .build(Instant::now());
+        let (crypto, certificate) = (self.crypto.clone(), self.certificate.clone());
+        let mut rtc = sender::config(crypto, certificate, stream.rate().bits).build(Instant::now());
         for candidate in self.candidates(remote) {
             rtc.add_local_candidate(candidate);
         }

@@ -10,7 +10,7 @@ use gst::prelude::*;
 use str0m::change::SdpAnswer;
 use str0m::media::{Direction, KeyframeRequestKind, MediaKind};
 use str0m::net::{Protocol, Receive};
-use str0m::{Event, Input, Output};
+use str0m::{Event, Input, Output, Rtc};
 
 use crate::relay::feeds::{Feeds, Listeners};
 
