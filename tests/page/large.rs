@@ -132,6 +132,20 @@ fn a_camera_of_jpegs_plays_over_webrtc_and_picture_by_picture_without() {
 }
 
 #[test]
+fn a_camera_without_jpegs_plays_where_it_is_embedded() {
+    let relay = Relay::start();
+    let gate = relay.cameras(&["gate"], H264);
+    let browser = relay.page();
+    browser.until("tile('gate')?.dataset.state === 'live'");
+    browser.open(&format!("{}/embed/gate", relay.page));
+    browser.until("!video.hidden && video.currentTime > 0.5 && video.videoWidth === 320");
+    browser.until("document.getElementById('badge').hidden && document.title === 'gate'");
+    gate.stop();
+    browser.until("document.getElementById('badge').textContent === 'Gone'");
+    relay.launcher.stop();
+}
+
+#[test]
 fn everything_is_reached_with_the_keyboard_and_shows_where_it_is() {
     let relay = Relay::start();
     let cameras = relay.cameras(&["door", "yard"], JPEG);

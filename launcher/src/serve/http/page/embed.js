@@ -1,7 +1,8 @@
 // One camera alone, for other sites to embed.
 
+import { Direct } from "./direct.js";
 import { duration } from "./text.js";
-import { LATE, Picture, reason, set, shownAge, shownState, stateName } from "./tile.js";
+import { LATE, Picture, reason, set, shownAge, shownState, stateName, video } from "./tile.js";
 import { Wall } from "./wall.js";
 
 const $ = id => document.getElementById(id);
@@ -10,11 +11,13 @@ const ROUND = 200;
 
 const name = decodeURIComponent(location.pathname.split("/").pop());
 const picture = new Picture($("canvas"));
-const nothing = { name, state: { name: "waiting" } };
+const direct = new Direct(name, $("video"));
+const nothing = { name, state: { name: "waiting" }, streams: [] };
 let camera = nothing;
 
 document.title = name;
 $("canvas").setAttribute("aria-label", `Picture of ${name}`);
+$("video").setAttribute("aria-label", `Video of ${name}`);
 
 const wall = new Wall({
   onStatus(cameras) {
@@ -28,8 +31,10 @@ const wall = new Wall({
 });
 
 function choose() {
+  const isDirect = video(camera) !== undefined && video(camera).codec !== "JPEG";
+  direct.play(isDirect && !document.hidden, camera.state.name === "live");
   const width = Math.ceil(window.innerWidth * window.devicePixelRatio);
-  wall.show(document.hidden ? [] : [{ camera: name, fps: FPS, width }]);
+  wall.show(isDirect || document.hidden ? [] : [{ camera: name, fps: FPS, width }]);
 }
 
 function refresh() {
@@ -40,7 +45,7 @@ function refresh() {
   $("tile").toggleAttribute("data-drawn", picture.placeholder);
   set($("badge"), stateName(state));
   $("badge").hidden = state === "live" && !late;
-  set($("why"), reason(camera, picture.shown));
+  set($("why"), reason(camera, picture.shown || direct.playing, direct.why));
   set($("age"), late ? duration(age) : "");
   $("age").toggleAttribute("data-late", late);
 }

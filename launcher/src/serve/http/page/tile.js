@@ -1,16 +1,13 @@
 // One camera on the wall.
 
+import { Direct } from "./direct.js";
 import { bitrate, duration, fps, moment, percent } from "./text.js";
-import { Whep } from "./whep.js";
 
 /** Older than this, in milliseconds, a picture is late, and says so in red. */
 export const LATE = 1000;
 
 /** More lost than this, a share of 1, is shown in red. */
 export const MUCH = 0.01;
-
-/** When a tile's WebRTC is tried again after it failed, in milliseconds. */
-const AGAIN = 5000;
 
 const STATES = { live: "Live", stale: "No picture", gone: "Gone", refused: "Refused", waiting: "Waiting" };
 
@@ -104,11 +101,7 @@ export class Tile {
   camera;
   picture;
   #parts = {};
-  #video;
-  #whep = null;
-  #playing = false;
-  #failed = -Infinity;
-  #why = "";
+  #direct;
 
   constructor(name) {
     this.element = document.getElementById("tile").content.firstElementChild.cloneNode(true);
@@ -119,42 +112,17 @@ export class Tile {
     }
     this.#parts.name.textContent = name;
     this.picture = new Picture(this.element.querySelector("canvas"));
-    this.#video = this.element.querySelector("video");
+    this.#direct = new Direct(name, this.element.querySelector("video"));
   }
 
-  /** Whether the camera's pictures come as JPEGs; those that do not come over WebRTC. */
+  /** Whether the camera's pictures come as JPEGs, over the wall's connection. */
   get isJpeg() {
     return video(this.camera)?.codec === "JPEG";
   }
 
-  /** Plays over WebRTC while that is `wanted`, where nothing else shows the camera. */
+  /** Shows the camera while that is `wanted`, where its pictures come not as JPEGs. */
   play(wanted) {
-    const wants = wanted && !this.isJpeg && this.camera.state.name === "live";
-    if (!wanted && this.#whep) {
-      this.#whep.close();
-      this.#stopped();
-    } else if (wants && !this.#whep && performance.now() - this.#failed > AGAIN) {
-      this.#whep = new Whep(
-        this.camera.name,
-        this.#video,
-        () => {
-          this.#playing = true;
-          this.#why = "";
-          this.#video.hidden = false;
-        },
-        why => {
-          this.#failed = performance.now();
-          this.#why = why;
-          this.#stopped();
-        },
-      );
-    }
-  }
-
-  #stopped() {
-    this.#whep = null;
-    this.#playing = false;
-    this.#video.hidden = true;
+    this.#direct.play(wanted && !this.isJpeg, this.camera.state.name === "live");
   }
 
   /** Takes in what the relay says of the camera. */
@@ -179,7 +147,7 @@ export class Tile {
     this.element.dataset.state = state;
     this.element.toggleAttribute("data-drawn", this.picture.placeholder);
     set(this.#parts.badge, stateName(state));
-    set(this.#parts.why, reason(this.camera, this.picture.shown || this.#playing, this.#why));
+    set(this.#parts.why, reason(this.camera, this.picture.shown || this.#direct.playing, this.#direct.why));
     set(this.#parts.age, age === null ? "" : duration(age));
     this.#parts.age.toggleAttribute("data-late", age !== null && age > LATE);
     const label = `${this.camera.name}: ${stateName(state)}`;
