@@ -195,10 +195,10 @@ impl Plan {
     pub(crate) fn fits(&self, path: Path) -> bool {
         let path = path.believed();
         let near = |a: f64, b: f64, floor: f64| (a - b).abs() <= 0.1 * b.max(floor);
-        let waiting = path.waiting.iter().zip(&self.path.waiting);
+        let mut waiting = path.waiting.iter().zip(&self.path.waiting);
         near(path.loss, self.path.loss, 0.002)
             && near(path.clustering, self.path.clustering, 0.5)
-            && waiting.fold(true, |so_far, (a, b)| so_far && near(*a, *b, 3.0))
+            && waiting.all(|(a, b)| near(*a, *b, 3.0))
             && path.rounds == self.path.rounds
     }
 

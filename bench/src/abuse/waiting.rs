@@ -1,13 +1,13 @@
-//! Those who do nothing where something is expected.
+//! Those who do nothing where something is expected. The times for which they sleep are what is
+//! done to the server: nothing is waited for in them.
 
-use std::io::{ErrorKind, Read};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
 use super::picture::CAMERA;
-use super::scenarios::{FIRST, PATIENCE, raw, sees, viewer};
+use super::scenarios::{FIRST, PATIENCE, is_closed, raw, sees, viewer};
 use super::{Seen, Server};
 use crate::many::rtsp::{Player, Way};
 
@@ -34,10 +34,7 @@ pub(super) fn silence(server: &Server) -> anyhow::Result<Seen> {
     let begin = Instant::now();
     let mut stream = raw(server)?;
     stream.set_read_timeout(Some(SILENCE))?;
-    let held = !matches!(
-        stream.read(&mut [0; 1]),
-        Err(error) if error.kind() == ErrorKind::WouldBlock
-    );
+    let held = is_closed(&mut stream);
     let seconds = begin.elapsed().as_secs();
     Ok(Seen {
         held,

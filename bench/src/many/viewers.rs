@@ -1,7 +1,6 @@
 //! The process that is all viewers.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
@@ -15,36 +14,27 @@ use crate::usage;
 const DEADLINE: Duration = Duration::from_secs(60);
 /// How long the last frames may take to come, once they are asked for.
 const LAST: Duration = Duration::from_secs(5);
-/// How often the counts are looked at.
-const LOOK: Duration = Duration::from_millis(10);
-
-/// What a viewer saw.
-#[derive(Default)]
-struct Seen {
-    /// All frames.
-    frames: AtomicU64,
-    /// Whole ones between marks.
-    counted: AtomicU64,
-}
 
 /// Watches every camera at 127.0.0.1:`port`, until standard input ends; each line on it asks
 /// for the counts.
 pub(crate) fn watch_many(settings: Cameras, port: u16) -> anyhow::Result<()> {
     usage::raise_file_limit();
     let begun = Instant::now();
-    let all: Arc<[Seen]> = (0..settings.count).map(|_| Seen::default()).collect();
+    let (sender, news) = channel();
     for camera in 0..settings.count {
-        let all = all.clone();
+        let sender = sender.clone();
         std::thread::Builder::new()
             .stack_size(256 << 10)
             .spawn(move || {
-                let (seen, mut tally) = (&all[camera], Tally::default());
+                let (mut is_first, mut tally) = (true, Tally::default());
                 let player = Player::play(port, &name(camera), begun + DEADLINE, Way::Tcp);
                 let watched = player.and_then(|mut player| {
                     player.watch(|frame| {
-                        seen.frames.fetch_add(1, Ordering::Relaxed);
-                        let counted = tally.take(frame).unwrap_or(0);
-                        seen.counted.fetch_add(counted, Ordering::Relaxed);
+                        let count = tally.take(frame);
+                        if std::mem::take(&mut is_first) || count.is_some() {
+                            // Nobody counts any more after an error elsewhere.
+                            let _ = sender.send((camera, count.unwrap_or(0)));
+                        }
                     })
                 });
                 if let Err(error) = watched {
@@ -52,7 +42,9 @@ pub(crate) fn watch_many(settings: Cameras, port: u16) -> anyhow::Result<()> {
                 }
             })?;
     }
-    let without = short_of(&all, |seen| &seen.frames, 1, begun + DEADLINE);
+    drop(sender);
+    let mut counts = vec![None; settings.count];
+    let without = take_until(&news, &mut counts, 0, begun + DEADLINE);
     if without > 0 {
         bail!("{without} cameras show nothing");
     }
@@ -63,31 +55,31 @@ pub(crate) fn watch_many(settings: Cameras, port: u16) -> anyhow::Result<()> {
         let Expected { frames } =
             serde_json::from_str(&line).with_context(|| format!("not a number: {line}"))?;
         // What is missing shows in the counts.
-        short_of(
-            &all,
-            |seen| &seen.counted,
-            frames.into(),
-            Instant::now() + LAST,
-        );
-        let counts = all.iter().map(|seen| seen.counted.load(Ordering::Relaxed));
+        take_until(&news, &mut counts, frames.into(), Instant::now() + LAST);
+        let counts = counts.iter().map(|count| count.unwrap_or(0));
         say(&FromViewers::Counts(counts.collect()))?;
     }
     Ok(())
 }
 
-/// Waits until each has that much, but not beyond `deadline`; how many are short of it then.
-fn short_of(
-    all: &[Seen],
-    count: impl Fn(&Seen) -> &AtomicU64,
+/// Adds up the whole frames between marks, by the numbers of their cameras, until each camera
+/// has shown itself and so many, but not beyond `deadline`; how many are short of it then.
+fn take_until(
+    news: &Receiver<(usize, u64)>,
+    counts: &mut [Option<u64>],
     enough: u64,
     deadline: Instant,
 ) -> usize {
     loop {
-        let short = |seen: &&Seen| count(seen).load(Ordering::Relaxed) < enough;
-        let short = all.iter().filter(short).count();
-        if short == 0 || Instant::now() > deadline {
-            return short;
+        let short = |count: &&Option<u64>| count.is_none_or(|count| count < enough);
+        let short = counts.iter().filter(short).count();
+        let left = deadline.saturating_duration_since(Instant::now());
+        if short == 0 {
+            return 0;
         }
-        std::thread::sleep(LOOK);
+        let Ok((camera, count)) = news.recv_timeout(left) else {
+            return short;
+        };
+        *counts[camera].get_or_insert(0) += count;
     }
 }
