@@ -237,6 +237,15 @@ impl Measure {
         (1.0 - came / left as f64).clamp(0.0, 1.0)
     }
 
+    /// That, where it was seen among so many that it is no single burst's; else 0.
+    pub(super) fn lasting_loss(&self) -> f64 {
+        let first = self.counts.front().unwrap_or(&self.reported);
+        match first.left_until(&self.reported) >= MANY {
+            true => self.loss(),
+            false => 0.0,
+        }
+    }
+
     /// The share of packets that the link loses by itself: what a full queue lost does not count.
     pub(super) fn link_loss(&self) -> f64 {
         let (mut left, mut lost) = (self.clear_packets, self.clear_lost);

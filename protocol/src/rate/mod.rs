@@ -47,8 +47,10 @@ const CLEAR_FOR: Duration = Duration::from_millis(500);
 const FASTER_AFTER: Duration = Duration::from_secs(2);
 /// See [`FASTER_AFTER`].
 const FASTEST: f64 = 3.0;
-/// Loss that is never the link's alone where there is a queue, and where there is none.
-const HEAVY_LOSS: [f64; 2] = [0.15, 0.5];
+/// Loss that is never the link's alone where there is a queue,
+const HEAVY_LOSS: f64 = 0.15;
+/// and where there is none, and it lasts: a burst says nothing of what the path carries.
+const HEAVIEST_LOSS: f64 = 0.5;
 /// Loss, where there is a queue, that says that it is full.
 const BRIM_LOSS: f64 = 0.02;
 /// Lowest target, bits per second.
@@ -208,7 +210,6 @@ impl Rate {
 
     fn congestion(&mut self, now: Time, limit: Duration) -> Option<Congestion> {
         let queue = self.queue_delay();
-        let full = usize::from(queue <= limit / 2);
         let overload = self.measure.capacity().is_some_and(|capacity| {
             capacity < OVERLOAD * self.measure.offered(now) && self.measure.wait() > limit / 2
         });
@@ -217,7 +218,11 @@ impl Rate {
         }
         let since = overload.then(|| *self.overloaded.get_or_insert(now));
         let overloaded = since.is_some_and(|since| now.since(since) >= OVERLOADED_FOR);
-        if overloaded || queue > limit || self.measure.loss() > HEAVY_LOSS[full] {
+        let lossy = match queue > limit / 2 {
+            true => self.measure.loss() > HEAVY_LOSS,
+            false => self.measure.lasting_loss() > HEAVIEST_LOSS,
+        };
+        if overloaded || queue > limit || lossy {
             Some(Congestion::Heavy)
         } else {
             (queue > limit.mul_f64(SLIGHT)).then_some(Congestion::Slight)

@@ -112,3 +112,40 @@ fn the_rate_comes_back() {
     assert!(out[13].0 < 3.2e6, "{out:?}");
     assert!(out[34].0 > 9e6, "{out:?}");
 }
+
+#[test]
+fn a_burst_after_a_while_without_reports_is_no_congestion() {
+    let mut rate = Rate::default();
+    let (mut number, mut came) = (0u64, 0u32);
+    for frame in 0..60u64 {
+        // 30 frames a second of 40 packets each. No report of frames 30 to 39 comes; of two frames
+        // after that a burst takes half.
+        let sent = Time::from_nanos(1_000_000_000 + frame * 33_333_333);
+        for packet in 0..40u64 {
+            let lost = matches!(frame, 41 | 42) && (16..38).contains(&packet);
+            rate.on_sent(sent, number, 1200);
+            number += 1;
+            came += u32::from(!lost);
+        }
+        if (30..40).contains(&frame) {
+            continue;
+        }
+        let feedback = Feedback {
+            largest: number - 1,
+            packets: came,
+            bytes: came * 1200,
+            samples: vec![Sample {
+                back: 0,
+                arrival: sent.low_micros() + 20_000,
+            }],
+            ..Feedback::default()
+        };
+        rate.on_feedback(
+            sent + Duration::from_millis(40),
+            &feedback,
+            Duration::from_millis(40),
+            Duration::from_millis(120),
+        );
+        assert_eq!(rate.target(), None, "frame {frame}");
+    }
+}

@@ -40,7 +40,15 @@ fn table(loss: f64, burst: f64, limits: Limits) {
                 p99,
                 extra,
                 repair,
-            } = measure(path, BUDGET, FRAMES, size, interval, 0);
+            } = measure(
+                FRAMES + size as u64,
+                path,
+                BUDGET,
+                FRAMES,
+                size,
+                interval,
+                0,
+            );
             let line = format!(
                 "{:4.1} % in bursts of {burst}, {:3} kB at {rate:2}/s: {:6.2} % in time, median \
                  {:5.1} ms, p99 {:5.1} ms, repair {:5.1} %, extra {:5.1} %",
