@@ -419,10 +419,13 @@ mod tests {
         let mut door = Camera::new();
         let first = door.send();
         assert_eq!(made.load(Ordering::Relaxed), 0, "nobody asks");
-        for _ in 0..3 {
-            let smaller = wait(desk.ask(&door.stream, &first, 320).expect("it works"));
-            assert_eq!(smaller.size(), Some((320, 180)));
-            assert_eq!(smaller.sequence, first.sequence);
+        let smaller: Vec<_> = (0..3)
+            .map(|_| wait(desk.ask(&door.stream, &first, 320).expect("it works")))
+            .collect();
+        for one in &smaller {
+            assert_eq!(one.size(), Some((320, 180)));
+            assert_eq!(one.sequence, first.sequence);
+            assert!(Arc::ptr_eq(one, &smaller[0]), "the same memory");
         }
         assert_eq!(made.load(Ordering::Relaxed), 1);
         let smaller = wait(desk.ask(&door.stream, &first, 640).expect("it works"));

@@ -13,6 +13,7 @@ mod pace;
 mod page;
 mod picture;
 mod router;
+mod socket;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -12,18 +12,18 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, UNIX_EPOCH};
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code};
-use axum::extract::{Extension, State};
+use axum::extract::{Extension, Request, State};
 use axum::response::Response;
-use bytes::Bytes;
 use gst::prelude::*;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, MissedTickBehavior, Sleep};
 
 use super::Site;
+use super::answer::Refusal;
 use super::api::{self, model::Camera};
 use super::guard::Asked;
-use super::picture::jpegs;
+use super::picture::{bytes, jpegs};
+use super::socket::{self, CloseCode, Error, Message, Socket};
 use super::stream::Newest;
 use crate::relay::frame::{Codec, Frame};
 use crate::relay::scaler::{self, Desk};
@@ -39,8 +39,6 @@ const HEADER: usize = 24;
 const PLACEHOLDER: u8 = 1;
 /// Cameras that one client is shown.
 pub const MAX_SHOWN: usize = 64;
-/// The largest message of a client, in bytes.
-const MAX_MESSAGE: usize = 64 << 10;
 /// How often is looked whether there is something new to attach to.
 const LOOK: Duration = Duration::from_millis(250);
 /// So many looks, and the status is told even when no state changed.
@@ -81,7 +79,7 @@ enum News {
 
 /// Why a connection ends.
 struct End {
-    code: u16,
+    code: CloseCode,
     why: &'static str,
 }
 
@@ -120,31 +118,29 @@ pub async fn wall(
     State(site): State<Arc<Site>>,
     Extension(visitor): Extension<Visitor>,
     Extension(asked): Extension<Asked>,
-    upgrade: WebSocketUpgrade,
-) -> Response {
-    let upgrade = upgrade
-        .max_message_size(MAX_MESSAGE)
-        .max_frame_size(MAX_MESSAGE)
-        .write_buffer_size(0);
-    upgrade.on_upgrade(async move |mut socket| {
-        let end = show(&mut socket, site, visitor, &asked).await;
-        // Who went away does not hear it.
-        if let Ok(End { code, why }) = end {
-            let reason = why.into();
-            let _ = socket
-                .send(Message::Close(Some(CloseFrame { code, reason })))
-                .await;
-        }
+    request: Request,
+) -> Result<Response, Refusal> {
+    socket::upgrade(request, async move |mut socket| {
+        let end = match show(&mut socket, site, visitor, &asked).await {
+            Ok(end) => end,
+            Err(Error::Capacity(_)) => End {
+                code: CloseCode::Size,
+                why: "a message of more than 64 KiB",
+            },
+            // It is gone.
+            Err(_) => return,
+        };
+        socket.close(end.code, end.why).await;
     })
 }
 
 /// Shows pictures until the end, or until there is nobody any more.
 async fn show(
-    socket: &mut WebSocket,
+    socket: &mut Socket,
     site: Arc<Site>,
     visitor: Visitor,
     asked: &Asked,
-) -> Result<End, axum::Error> {
+) -> Result<End, Error> {
     let mut wall = Wall {
         site: site.clone(),
         visitor,
@@ -166,28 +162,28 @@ async fn show(
             tokio::time::sleep_until(rested).await;
         };
         tokio::select! {
-            message = socket.recv() => match message.transpose()? {
+            message = socket.hear() => match message? {
                 None | Some(Message::Close(_)) => {
-                    return Ok(End { code: close_code::NORMAL, why: "" });
+                    return Ok(End { code: CloseCode::Normal, why: "" });
                 }
                 Some(Message::Text(text)) => match serde_json::from_str(&text) {
                     Ok(Wish::Show(wishes)) if wishes.len() <= MAX_SHOWN => {
                         let numbers = wall.show(wishes);
-                        socket.send(text_of(&News::Shown(numbers))).await?;
+                        socket.say(text_of(&News::Shown(numbers))).await?;
                     }
                     Ok(Wish::Show(_)) => {
-                        return Ok(End { code: close_code::POLICY, why: "64 cameras are the most" });
+                        return Ok(End { code: CloseCode::Policy, why: "64 cameras are the most" });
                     }
                     Ok(Wish::Seen(number)) => wall.seen(number),
                     Err(_) => {
-                        return Ok(End { code: close_code::INVALID, why: "no such message; see docs/http.md" });
+                        return Ok(End { code: CloseCode::Invalid, why: "no such message; see docs/http.md" });
                     }
                 },
                 Some(_) => {}
             },
             (number, frame) = poll_fn(|context| wall.poll_picture(context)) => {
-                if let Some(picture) = picture(number, &frame) {
-                    socket.send(Message::Binary(picture)).await?;
+                if let Some(picture) = bytes(&frame) {
+                    socket.show(&head(number, &frame), picture).await?;
                 }
             }
             () = changed => {
@@ -195,7 +191,7 @@ async fn show(
                 wall.find();
                 rested = Instant::now() + SPACING;
                 let cameras = api::visible(&site, &wall.visitor, asked);
-                socket.send(text_of(&News::Cameras(cameras))).await?;
+                socket.say(text_of(&News::Cameras(cameras))).await?;
             }
             _ = looks.tick() => {
                 wall.find();
@@ -204,7 +200,7 @@ async fn show(
                     changes.mark_changed();
                 }
             }
-            () = site.closed() => return Ok(End { code: close_code::AWAY, why: "the relay stops" }),
+            () = site.closed() => return Ok(End { code: CloseCode::Away, why: "the relay stops" }),
         }
     }
 }
@@ -214,24 +210,20 @@ fn text_of(news: &News) -> Message {
     Message::Text(serde_json::to_string(news).unwrap_or_default().into())
 }
 
-/// A picture as it is sent: numbers are big-endian.
-fn picture(number: u16, frame: &Frame) -> Option<Bytes> {
-    let map = frame.buffer.map_readable().ok()?;
+/// What is sent before a picture: numbers are big-endian.
+fn head(number: u16, frame: &Frame) -> [u8; HEADER] {
     let wall = frame.wall.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let wall = u64::try_from(wall.as_millis()).unwrap_or(u64::MAX);
     let age = frame.age(gst::SystemClock::obtain().time()).as_millis();
-    let mut bytes = Vec::with_capacity(HEADER + map.len());
-    bytes.push(VERSION);
-    bytes.extend(number.to_be_bytes());
-    bytes.push(if frame.placeholder { PLACEHOLDER } else { 0 });
-    bytes.extend(
-        u64::try_from(wall.as_millis())
-            .unwrap_or(u64::MAX)
-            .to_be_bytes(),
-    );
-    bytes.extend(u32::try_from(age).unwrap_or(u32::MAX).to_be_bytes());
-    bytes.extend(frame.sequence.to_be_bytes());
-    bytes.extend_from_slice(&map);
-    Some(bytes.into())
+    let age = u32::try_from(age).unwrap_or(u32::MAX);
+    let mut head = [0; HEADER];
+    head[0] = VERSION;
+    head[1..3].copy_from_slice(&number.to_be_bytes());
+    head[3] = if frame.placeholder { PLACEHOLDER } else { 0 };
+    head[4..12].copy_from_slice(&wall.to_be_bytes());
+    head[12..16].copy_from_slice(&age.to_be_bytes());
+    head[16..].copy_from_slice(&frame.sequence.to_be_bytes());
+    head
 }
 
 impl Wall {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::socket::MAX_MESSAGE;
 use super::super::wall::MAX_SHOWN;
 use super::*;
 
@@ -63,6 +64,15 @@ impl Wall {
                 && !text[key].is_null()
             {
                 return text[key].take();
+            }
+        }
+    }
+
+    /// The code that it ends with.
+    fn close(&mut self) -> u16 {
+        loop {
+            if let Said::Close(code) = self.hear() {
+                return code;
             }
         }
     }
@@ -139,11 +149,7 @@ fn ends_with_a_reason() {
     let ends_with = |message: &str| {
         let mut wall = Wall::connect(&relay);
         wall.say(message);
-        loop {
-            if let Said::Close(code) = wall.hear() {
-                return code;
-            }
-        }
+        wall.close()
     };
     assert_eq!(ends_with("x"), 1007);
     assert_eq!(ends_with(r#"{"run":"it"}"#), 1007);
@@ -156,16 +162,17 @@ fn ends_with_a_reason() {
     assert_eq!(ends_with(&many(MAX_SHOWN + 1)), 1008);
 
     let mut wall = Wall::connect(&relay);
+    let length = MAX_MESSAGE as u64 + 1;
+    wall.0
+        .send(&[&[0x81, 0x80 | 127][..], &length.to_be_bytes(), &[0; 4]].concat());
+    assert_eq!(wall.close(), 1009, "however little of it has come");
+
+    let mut wall = Wall::connect(&relay);
     wall.say(&many(MAX_SHOWN));
     assert_eq!(
         wall.text("shown").as_object().map(serde_json::Map::len),
         Some(MAX_SHOWN)
     );
     drop(relay);
-    loop {
-        if let Said::Close(code) = wall.hear() {
-            assert_eq!(code, 1001);
-            break;
-        }
-    }
+    assert_eq!(wall.close(), 1001);
 }
