@@ -122,13 +122,11 @@ impl Browser {
     #[track_caller]
     pub fn until(&self, condition: &str) -> Value {
         let script = format!(
-            "const done = arguments[0];
-             const look = async () => {{
-                 let value;
-                 try {{ value = await ({condition}); }} catch {{ value = false; }}
-                 if (value) done(value); else setTimeout(look, 20);
-             }};
-             look();"
+            "const [done, condition] = [arguments[0], async () => ({condition})];
+             (async function again() {{
+                 const value = await condition().catch(() => false);
+                 if (value) done(value); else setTimeout(again, 20);
+             }})();"
         );
         let body = json!({ "script": script, "args": [] });
         let (ok, value) = self.send("/execute/async", &body);
