@@ -116,16 +116,35 @@ fn a_camera_of_jpegs_plays_over_webrtc_and_picture_by_picture_without() {
         browser.until("location.hash === ''");
     }
 
-    // Of one camera nothing is left when another one has nothing to show.
+    // What sends no JPEGs comes as snapshots, on the wall and large.
+    let snapshots = |canvas: &str| {
+        browser.until(&format!(
+            "look({canvas}).split(',').some(one => one !== '0')"
+        ));
+        browser.run(&format!("window.still = look({canvas})"));
+        browser.until(&format!("look({canvas}) !== still"));
+    };
+    snapshots("tile('gate').querySelector('canvas')");
+    browser.until("tile('gate').querySelector('.why').textContent === ''");
+
+    // Of one camera nothing is left when the next one is large, and may be saved.
     browser.run("location.hash = 'door'; seen.clear()");
     browser.until(CANVAS_MOVES);
-    browser.run("location.hash = 'gate'");
-    browser.until("document.getElementById('notice').textContent.startsWith('It cannot be shown')");
-    let blank =
-        "look(document.getElementById('large-canvas')).split(',').every(one => one === '0')";
-    assert_eq!(browser.run(&format!("return {blank}")), true);
-    browser.press("s");
-    browser.until("document.getElementById('toast').textContent === 'There is no picture yet'");
+    let changed = "return new Promise(done => {
+        addEventListener('hashchange', () => {
+            document.dispatchEvent(new KeyboardEvent('keydown', { key: 's' }));
+            const canvas = document.getElementById('large-canvas');
+            done([look(canvas), document.getElementById('toast').textContent]);
+        }, { once: true });
+        location.hash = 'gate';
+    })";
+    let changed = browser.run(changed);
+    let [look, toast] = [0, 1].map(|at| changed[at].as_str().expect("text").to_owned());
+    assert!(look.split(',').all(|one| one == "0"), "{look}");
+    assert!(toast.starts_with("Saved gate "), "{toast}");
+    snapshots("document.getElementById('large-canvas')");
+    browser.until(&format!("{via}.textContent === 'Picture by picture'"));
+    browser.until("document.getElementById('notice').textContent === ''");
     for launcher in [cameras, gate, relay.launcher] {
         launcher.stop();
     }

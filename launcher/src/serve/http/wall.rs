@@ -3,10 +3,11 @@
 //! Of each camera one picture is on its way until the client has seen it, and the next
 //! is the newest there is then: a slow link gets fewer pictures, and none late. JPEGs that
 //! are larger than the client shows them are made smaller, once for all clients; so that
-//! these want the same ones, each is due at the same times as everybody's.
+//! these want the same ones, each is due at the same times as everybody's. Of a camera that
+//! sends no JPEGs a snapshot is made now and then.
 
 use std::collections::BTreeMap;
-use std::future::poll_fn;
+use std::future::{poll_fn, ready};
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
@@ -22,11 +23,11 @@ use super::Site;
 use super::answer::Refusal;
 use super::api::{self, model::Camera};
 use super::guard::Asked;
-use super::picture::{bytes, jpegs};
+use super::picture::{bytes, video};
 use super::socket::{self, CloseCode, Error, Message, Socket};
 use super::stream::Newest;
 use crate::relay::frame::{Codec, Frame};
-use crate::relay::scaler::{self, Desk};
+use crate::relay::scaler;
 use crate::relay::stream::Stream;
 use crate::relay::viewers::{Viewing, Way};
 use crate::users::{Right, Visitor};
@@ -43,7 +44,10 @@ pub const MAX_SHOWN: usize = 64;
 const LOOK: Duration = Duration::from_millis(250);
 /// So many looks, and the status is told even when no state changed.
 const LOOKS: u32 = 4;
-/// The least between two of those: cameras may come all at once.
+/// The least between two snapshots of a camera that sends no JPEGs: all since its last key frame
+/// is decoded for each.
+const SNAPSHOTS: Duration = Duration::from_secs(1);
+/// The least between two tellings of the status: cameras may come all at once.
 const SPACING: Duration = Duration::from_millis(50);
 /// From when on pictures are due, at every interval.
 static EPOCH: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -103,13 +107,17 @@ struct Shown {
     /// Ready when the next may go.
     due: Pin<Box<Sleep>>,
     source: Option<Source>,
-    /// The next, while it is made smaller.
-    scaling: Option<Pin<Box<dyn Future<Output = Arc<Frame>> + Send>>>,
+    /// The next, while it is made.
+    making: Option<Pin<Box<Making>>>,
 }
+
+/// `None`: it cannot be made.
+type Making = dyn Future<Output = Option<Arc<Frame>>> + Send;
 
 struct Source {
     stream: Arc<Stream>,
-    newest: Newest,
+    /// `None`: it has no JPEGs, and is shown as snapshots.
+    newest: Option<Newest>,
     _viewing: Viewing,
 }
 
@@ -268,7 +276,7 @@ impl Wall {
         }
     }
 
-    /// Attaches to cameras that came, and to streams that are JPEGs now.
+    /// Attaches to cameras that came, and to those that send something else now.
     fn find(&mut self) {
         for shown in self
             .shown
@@ -276,10 +284,10 @@ impl Wall {
             .filter(|shown| shown.source.is_none())
         {
             if let Some(feed) = self.site.feeds.get(&shown.camera)
-                && let Ok(stream) = jpegs(&feed)
+                && let Some((stream, codec)) = video(&feed)
             {
                 shown.source = Some(Source {
-                    newest: Newest::of(&stream),
+                    newest: (codec == Codec::Jpeg).then(|| Newest::of(&stream)),
                     stream,
                     _viewing: feed.viewers().watch(Way::Http),
                 });
@@ -296,7 +304,7 @@ impl Wall {
             let Some(shown) = self.shown.get_mut(&number) else {
                 continue;
             };
-            if let Poll::Ready(frame) = shown.poll(context, &self.site.desk) {
+            if let Poll::Ready(frame) = shown.poll(context, &self.site) {
                 self.turn = number.wrapping_add(1);
                 return Poll::Ready((number, frame));
             }
@@ -314,60 +322,69 @@ impl Shown {
             unseen: false,
             due: Box::pin(tokio::time::sleep(Duration::ZERO)),
             source: None,
-            scaling: None,
+            making: None,
         }
     }
 
-    fn poll(&mut self, context: &mut Context<'_>, desk: &Arc<Desk>) -> Poll<Arc<Frame>> {
+    fn poll(&mut self, context: &mut Context<'_>, site: &Site) -> Poll<Arc<Frame>> {
         if self.unseen {
             return Poll::Pending;
         }
-        let scaling = match &mut self.scaling {
-            Some(scaling) => scaling,
+        let making = match &mut self.making {
+            Some(making) => making,
             None => {
-                let frame = std::task::ready!(self.poll_whole(context));
-                let Some(source) = &self.source else {
-                    return Poll::Pending;
-                };
-                let size = frame.jpeg.and_then(|jpeg| scaler::size(&jpeg, self.width));
-                if size.is_none() {
-                    self.unseen = true;
-                    return Poll::Ready(frame);
-                }
-                let stream = source.stream.clone();
-                let smaller = desk.clone().smaller(stream, frame, self.width);
-                self.scaling.insert(Box::pin(smaller))
+                let making = std::task::ready!(self.poll_begin(context, site));
+                self.making.insert(making)
             }
         };
-        let frame = std::task::ready!(scaling.as_mut().poll(context));
-        self.scaling = None;
+        let made = std::task::ready!(making.as_mut().poll(context));
+        self.making = None;
+        let Some(frame) = made else {
+            // What it sends now is found out anew.
+            self.source = None;
+            return Poll::Pending;
+        };
         self.unseen = true;
         Poll::Ready(frame)
     }
 
-    /// The newest picture, as it is, once it is due.
-    fn poll_whole(&mut self, context: &mut Context<'_>) -> Poll<Arc<Frame>> {
+    /// Begins with the next picture, once it is due.
+    fn poll_begin(&mut self, context: &mut Context<'_>, site: &Site) -> Poll<Pin<Box<Making>>> {
         let Some(source) = &self.source else {
             return Poll::Pending;
         };
         std::task::ready!(self.due.as_mut().poll(context));
-        let frame = std::task::ready!(source.newest.poll(context));
+        let stream = source.stream.clone();
+        let Some(newest) = &source.newest else {
+            self.rest(self.interval.max(SNAPSHOTS));
+            let snapshots = site.snapshots.clone();
+            return Poll::Ready(Box::pin(async move { snapshots.take(stream).await.ok() }));
+        };
+        let frame = std::task::ready!(newest.poll(context));
         if frame.codec != Codec::Jpeg {
-            self.source = None;
-            return Poll::Pending;
+            return Poll::Ready(Box::pin(ready(None)));
         }
-        let next = next_due(self.due.deadline(), self.interval, Instant::now());
-        self.due.as_mut().reset(next);
+        self.rest(self.interval);
         self.want();
-        Poll::Ready(frame)
+        let size = frame.jpeg.and_then(|jpeg| scaler::size(&jpeg, self.width));
+        if size.is_none() {
+            return Poll::Ready(Box::pin(ready(Some(frame))));
+        }
+        let smaller = site.desk.clone().smaller(stream, frame, self.width);
+        Poll::Ready(Box::pin(async { Some(smaller.await) }))
+    }
+
+    /// Has the next one due after that interval.
+    fn rest(&mut self, interval: Duration) {
+        let next = next_due(self.due.deadline(), interval, Instant::now());
+        self.due.as_mut().reset(next);
     }
 
     /// Says which pictures are wanted: the others are not left out because this is slow.
     fn want(&self) {
-        if let Some(source) = &self.source {
-            source
-                .newest
-                .want(self.due.deadline().into_std(), self.interval);
+        let source = self.source.as_ref();
+        if let Some(newest) = source.and_then(|source| source.newest.as_ref()) {
+            newest.want(self.due.deadline().into_std(), self.interval);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 import { Direct } from "./direct.js";
 import { duration } from "./text.js";
-import { LATE, Picture, reason, set, shownAge, shownState, stateName, video } from "./tile.js";
+import { LATE, Picture, isJpeg, reason, set, shownAge, shownState, stateName, video } from "./tile.js";
 import { Wall } from "./wall.js";
 
 const $ = id => document.getElementById(id);
@@ -11,7 +11,7 @@ const ROUND = 200;
 
 const name = decodeURIComponent(location.pathname.split("/").pop());
 const picture = new Picture($("canvas"));
-const direct = new Direct(name, $("video"));
+const direct = new Direct(name, $("video"), picture);
 const nothing = { name, state: { name: "waiting" }, streams: [] };
 let camera = nothing;
 
@@ -24,17 +24,18 @@ const wall = new Wall({
     camera = cameras.find(one => one.name === name) ?? nothing;
     choose();
   },
-  onPicture: (_, shown) => picture.draw(shown),
+  onPicture: (_, shown) => direct.draw(shown),
   onLink(up) {
     if (up) choose();
   },
 });
 
 function choose() {
-  const isDirect = video(camera) !== undefined && video(camera).codec !== "JPEG";
+  const isDirect = video(camera) !== undefined && !isJpeg(camera);
   direct.play(isDirect && !document.hidden, camera.state.name === "live");
   const width = Math.ceil(window.innerWidth * window.devicePixelRatio);
-  wall.show(isDirect || document.hidden ? [] : [{ camera: name, fps: FPS, width }]);
+  const wanted = !document.hidden && (!isDirect || direct.wantsPictures);
+  wall.show(wanted ? [{ camera: name, fps: FPS, width }] : []);
 }
 
 function refresh() {

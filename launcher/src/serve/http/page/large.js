@@ -1,7 +1,7 @@
 // One camera, large: over WebRTC where that works, else picture by picture.
 
 import { bitrate, duration, fileName, fps, percent } from "./text.js";
-import { LATE, MUCH, Picture, loss, reason, set, shownAge, shownState, since, stateName, video, viewers } from "./tile.js";
+import { LATE, MUCH, Picture, isJpeg, loss, reason, set, shownAge, shownState, since, stateName, video, viewers } from "./tile.js";
 import { Whep } from "./whep.js";
 
 const $ = id => document.getElementById(id);
@@ -43,7 +43,8 @@ export class Large {
 
   /** Whether pictures have to come over the wall's connection. */
   get wantsPictures() {
-    return this.camera !== null && !this.#playing && !this.#paused;
+    if (this.camera === null || this.#playing || this.#paused) return false;
+    return isJpeg(this.camera) || this.#why !== "";
   }
 
   open(camera, bitmapSource) {

@@ -89,7 +89,7 @@ async function onPicture(name, picture) {
   const tile = tiles.get(name);
   if (!tile) return;
   if (large.name === name) await large.draw(picture);
-  else await tile.picture.draw(picture);
+  else await tile.draw(picture);
 }
 
 /** Asks the relay for the pictures that are to be seen. */
@@ -100,7 +100,7 @@ function choose() {
   if (large.name !== null) {
     return wall.show(large.wantsPictures ? [{ camera: large.name, fps: LARGE_FPS }] : []);
   }
-  const seen = [...tiles].filter(([, tile]) => visible.has(tile.element) && tile.isJpeg);
+  const seen = [...tiles].filter(([, tile]) => visible.has(tile.element) && tile.wantsPictures);
   const sharp = Math.min(window.devicePixelRatio, SHARP);
   wall.show(
     seen.map(([camera, tile]) => {

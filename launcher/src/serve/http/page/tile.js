@@ -42,6 +42,11 @@ export function video(camera) {
   return camera.streams.find(stream => stream.width) ?? camera.streams[0];
 }
 
+/** Whether its pictures are JPEGs. */
+export function isJpeg(camera) {
+  return video(camera)?.codec === "JPEG";
+}
+
 /** Everybody who watches. */
 export function viewers(camera) {
   return Object.values(camera.viewers).reduce((sum, count) => sum + count, 0);
@@ -112,17 +117,22 @@ export class Tile {
     }
     this.#parts.name.textContent = name;
     this.picture = new Picture(this.element.querySelector("canvas"));
-    this.#direct = new Direct(name, this.element.querySelector("video"));
+    this.#direct = new Direct(name, this.element.querySelector("video"), this.picture);
   }
 
-  /** Whether the camera's pictures come as JPEGs, over the wall's connection. */
-  get isJpeg() {
-    return video(this.camera)?.codec === "JPEG";
+  /** Whether its pictures are to come over the wall's connection. */
+  get wantsPictures() {
+    return isJpeg(this.camera) || this.#direct.wantsPictures;
   }
 
-  /** Shows the camera while that is `wanted`, where its pictures come not as JPEGs. */
+  /** Plays the camera while that is `wanted`, where it sends no JPEGs. */
   play(wanted) {
-    this.#direct.play(wanted && !this.isJpeg, this.camera.state.name === "live");
+    this.#direct.play(wanted && !isJpeg(this.camera), this.camera.state.name === "live");
+  }
+
+  /** A picture of this camera over the wall's connection. */
+  async draw(picture) {
+    await this.#direct.draw(picture);
   }
 
   /** Takes in what the relay says of the camera. */
