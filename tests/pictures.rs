@@ -477,7 +477,8 @@ fn a_worker_ends_when_nobody_hears_it() {
             let lengths = [header.len(), body.len()].map(|length| (length as u32).to_be_bytes());
             pipe.write_all(&[lengths.as_flattened(), header.as_bytes(), body].concat())
         };
-        let encode = "{\"Encode\":{\"width\":320,\"height\":240,\"bits\":1000000}}";
+        let encode =
+            r#"{"Encode":{"inter":false,"width":320,"height":240,"bits":1000000,"strict":false}}"#;
         let mut told = tell(encode.into(), &[]);
         for number in 0_u64.. {
             if told.is_err() {
@@ -498,6 +499,91 @@ fn a_worker_ends_when_nobody_hears_it() {
         std::thread::park_timeout(std::time::Duration::from_millis(20));
     }
     writing.join().expect("it ends");
+}
+
+/// Access units of a moving picture of 640x480.
+fn units() -> Vec<Vec<u8>> {
+    gst::init().expect("GStreamer starts");
+    let pipeline = gst::parse::launch(
+        "videotestsrc pattern=ball num-buffers=40 ! video/x-raw,format=I420,width=640,height=480 \
+         ! openh264enc gop-size=300 ! h264parse config-interval=-1 \
+         ! video/x-h264,stream-format=byte-stream,alignment=au ! appsink name=end sync=false",
+    );
+    let pipeline = pipeline.expect("good text").downcast::<gst::Pipeline>();
+    let pipeline = pipeline.expect("a pipeline");
+    let end = pipeline.by_name("end").and_downcast::<gst_app::AppSink>();
+    let end = end.expect("an appsink");
+    pipeline.set_state(gst::State::Playing).expect("it starts");
+    let units = std::iter::from_fn(|| end.pull_sample().ok()).map(|sample| {
+        let unit = sample.buffer().expect("a unit");
+        unit.map_readable().expect("memory").to_vec()
+    });
+    let units = units.collect();
+    pipeline.set_state(gst::State::Null).expect("it stops");
+    units
+}
+
+#[test]
+fn a_worker_makes_h264_smaller_and_keeps_nothing_back() {
+    let mut worker = Command::new(env!("CARGO_BIN_EXE_launcher"))
+        .arg("worker")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut requests = worker.stdin.take().expect("piped");
+    let mut replies = worker.stdout.take().expect("piped");
+    let (tell, told) = std::sync::mpsc::channel();
+    let reading = std::thread::spawn(move || {
+        let mut lengths = [0; 8];
+        while replies.read_exact(&mut lengths).is_ok() {
+            let [header, body] = [0, 4].map(|at| {
+                let length = lengths[at..at + 4].try_into().expect("four");
+                vec![0; u32::from_be_bytes(length) as usize]
+            });
+            let mut message = [header, body];
+            for part in &mut message {
+                replies.read_exact(part).expect("the rest");
+            }
+            let [header, body] = message;
+            let header = String::from_utf8(header).expect("JSON");
+            tell.send((header, body)).expect("somebody listens");
+        }
+    });
+    let mut ask = |header: String, body: &[u8]| {
+        let lengths = [header.len(), body.len()].map(|length| (length as u32).to_be_bytes());
+        let message = [lengths.as_flattened(), header.as_bytes(), body].concat();
+        requests.write_all(&message).expect("it listens");
+    };
+    let encode =
+        r#"{"Encode":{"inter":true,"width":320,"height":240,"bits":400000,"strict":true}}"#;
+    ask(encode.into(), &[]);
+    let mut made = Vec::new();
+    for (number, unit) in units().iter().enumerate() {
+        let time = number * 33_000_000;
+        // One that is asked for, and the first.
+        let key = number == 20;
+        ask(
+            format!(r#"{{"Picture":{{"time":{time},"key":{key}}}}}"#),
+            unit,
+        );
+        // The next is not given before this one has come back.
+        let reply = told.recv_timeout(std::time::Duration::from_secs(60));
+        let (header, unit) = reply.expect("a reply");
+        let key = key || number == 0;
+        let unit_of = format!(r#"{{"Unit":{{"time":{time},"key":{key}}}}}"#);
+        assert_eq!(header, unit_of);
+        made.extend(unit);
+    }
+    drop(requests);
+    reading.join().expect("it ends");
+    worker.wait().expect("it ends");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("made.h264");
+    fs::write(&file, made).expect("a file");
+    let file = file.to_str().expect("a path");
+    let (played, _, said) = ffmpeg(&["-i", file, "-f", "null", "-"]);
+    assert!(played && said.contains("320x240"), "{said}");
 }
 
 #[test]

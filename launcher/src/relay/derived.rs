@@ -1,5 +1,5 @@
-//! A JPEG camera as H.264: encoded by a worker, once for all viewers, and only while
-//! there are any.
+//! A camera as other H.264 than it sends, if it sends any: encoded by a worker, once for all
+//! viewers, and only while there are any.
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use super::consumer::{Consumer, Limits};
 use super::frame::{Codec, Frame};
 use super::stream::Stream;
-use crate::worker::wire::{Reply, Request};
+use crate::worker::wire::{Encoding, Reply, Request};
 use crate::worker::{Killer, Process, Replies};
 
 /// How long it goes on after the last viewer left.
@@ -26,8 +26,17 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_millis(800);
 /// A worker that answers nothing for this long is replaced.
 const ANSWER: Duration = Duration::from_secs(5);
-/// Largest derived picture: larger ones are made smaller.
-const MAX_SIZE: (u32, u32) = (1920, 1080);
+/// What may wait for the worker of what builds on what was before.
+const INTER: Limits = Limits {
+    frames: 30,
+    burst: 30,
+    bytes: 8 << 20,
+    time: gst::ClockTime::SECOND,
+};
+/// What the small rendition takes of the bits of what it is made of, and at least.
+const SHARE: f64 = 1.0 / 6.0;
+/// See [`SHARE`].
+const LEAST: u32 = 150_000;
 /// Most pixels that are decoded: a few bytes may say that they are billions.
 const MAX_PIXELS: u32 = 40_000_000;
 /// Pictures in the worker at once are fewer.
@@ -37,9 +46,46 @@ const MAX_SUSPECTS: usize = 32;
 /// A picture on which this many workers ended is passed over.
 const CHANCES: u32 = 2;
 
-/// The H.264 of a stream of JPEGs.
+/// What is made of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rendition {
+    /// All of it, for who cannot be given JPEGs.
+    Whole,
+    /// Much less of it, for who cannot be given all.
+    Small,
+}
+
+impl Rendition {
+    /// Its largest picture: larger ones are made smaller.
+    fn max_size(self) -> (u32, u32) {
+        match self {
+            Self::Whole => (1920, 1080),
+            Self::Small => (640, 640),
+        }
+    }
+
+    /// How a picture of that size is encoded that is one of `source` bits a second. `None`: it
+    /// is not decoded.
+    fn encoding(self, picture: (u32, u32), inter: bool, source: f64) -> Option<Encoding> {
+        let (width, height) = size(picture, self.max_size())?;
+        let bits = match self {
+            Self::Whole => (width * height * 3).max(500_000),
+            Self::Small => ((source * SHARE) as u32).clamp(LEAST, (width * height * 2).max(LEAST)),
+        };
+        Some(Encoding {
+            inter,
+            width,
+            height,
+            bits,
+            strict: self == Self::Small,
+        })
+    }
+}
+
+/// H.264 made of a stream.
 pub struct Derived {
     camera: Arc<str>,
+    rendition: Rendition,
     source: Arc<Stream>,
     stream: Arc<Stream>,
     state: Mutex<State>,
@@ -86,11 +132,13 @@ struct Sent {
 }
 
 impl Derived {
-    /// The H.264 of `source`; nothing runs before it is wanted.
-    pub fn new(camera: Arc<str>, source: Arc<Stream>) -> Arc<Self> {
+    /// A rendition of `source`, of which only that of JPEGs may be whole; nothing runs before
+    /// it is wanted.
+    pub fn new(camera: Arc<str>, source: Arc<Stream>, rendition: Rendition) -> Arc<Self> {
         let stream = Arc::new(Stream::new(Weak::new(), camera.clone()));
         Arc::new(Self {
             camera,
+            rendition,
             source,
             stream,
             state: Mutex::default(),
@@ -106,11 +154,7 @@ impl Derived {
     /// Starts it where it does not run, and waits up to `patience` for a frame that a
     /// viewer can start at.
     pub async fn prepare(self: &Arc<Self>, patience: Duration) {
-        {
-            let mut state = self.lock();
-            state.wanted = Some(Instant::now());
-            self.run(&mut state);
-        }
+        self.want();
         let started = async {
             loop {
                 // Made before the look, so that nothing in between is missed.
@@ -124,20 +168,28 @@ impl Derived {
         let _ = tokio::time::timeout(patience, started).await;
     }
 
+    /// Starts it where it does not run.
+    pub fn want(self: &Arc<Self>) {
+        let mut state = self.lock();
+        state.wanted = Some(Instant::now());
+        self.run(&mut state);
+    }
+
     /// Starts and stops it as viewers come and go, and ends a worker that hangs; to be
     /// called a few times a second.
     pub fn tend(self: &Arc<Self>) {
         let mut state = self.lock();
         if self.stream.consumers() > 0 {
-            state.wanted = Some(Instant::now());
-            self.run(&mut state);
+            drop(state);
+            self.want();
+            state = self.lock();
         } else if state.wanted.is_none_or(|wanted| wanted.elapsed() > LINGER) {
             let ended = state.running.take();
             drop(state);
             if ended.is_some() {
                 drop(ended);
                 self.stream.forget();
-                tracing::debug!("camera {}: nobody needs it as H.264", self.camera);
+                tracing::debug!("camera {}: nobody needs its H.264 any more", self.camera);
             }
             return;
         }
@@ -156,6 +208,7 @@ impl Derived {
         let shared = Arc::new(Shared::default());
         let work = Work {
             camera: self.camera.clone(),
+            rendition: self.rendition,
             source: self.source.clone(),
             derived: Arc::downgrade(self),
             shared: shared.clone(),
@@ -246,6 +299,7 @@ impl Shared {
 /// The thread that writes to the workers, one after the other.
 struct Work {
     camera: Arc<str>,
+    rendition: Rendition,
     source: Arc<Stream>,
     derived: Weak<Derived>,
     shared: Arc<Shared>,
@@ -255,18 +309,29 @@ struct Work {
 
 impl Work {
     fn run(mut self, woken: &Receiver<()>, wake: SyncSender<()>) {
-        // Only the newest picture is worth the work.
-        let limits = Limits {
-            frames: 1,
-            burst: 1,
-            bytes: usize::MAX,
-            time: gst::ClockTime::SECOND,
+        let is_inter = self
+            .source
+            .codec()
+            .is_some_and(|(codec, _)| codec.is_inter());
+        let limits = match is_inter {
+            true => INTER,
+            // Only the newest picture is worth the work.
+            false => Limits {
+                frames: 1,
+                burst: 1,
+                bytes: usize::MAX,
+                time: gst::ClockTime::SECOND,
+            },
         };
         let consumer = Arc::new(Consumer::new(limits, move || {
             // Where it is full, the thread is woken already.
             let _ = wake.try_send(());
         }));
-        let _attachment = self.source.attach(consumer.clone());
+        let _attachment = match is_inter {
+            // Viewers have seen what was before.
+            true => self.source.attach_next(consumer.clone()),
+            false => self.source.attach(consumer.clone()),
+        };
         let mut pause = PAUSE;
         while !self.shared.stops() {
             let began = Instant::now();
@@ -304,39 +369,50 @@ impl Work {
 
     /// Runs one worker until it ends, the pictures get another size, or it is to stop.
     fn feed(&mut self, consumer: &Consumer, woken: &Receiver<()>) -> io::Result<()> {
-        let mut worker: Option<((u32, u32), Worker)> = None;
+        let mut worker: Option<Worker> = None;
         let mut last = 0;
+        // What comes builds on what the worker does not have.
+        let mut needs_key = true;
         while !self.shared.stops() {
             let Some(frame) = consumer.take() else {
                 let _ = woken.recv_timeout(Duration::from_secs(1));
-                if let Some((_, worker)) = &worker
+                if let Some(worker) = &worker
                     && worker.has_ended()
                 {
                     return Err(io::ErrorKind::BrokenPipe.into());
                 }
                 continue;
             };
-            let Some(size) = frame.jpeg.as_ref().and_then(derived_size) else {
+            let Some(size) = frame.size() else {
                 continue;
             };
             let Ok(bytes) = frame.buffer.map_readable() else {
                 continue;
             };
             let hash = hash(&bytes);
-            if self
-                .suspects
-                .iter()
-                .any(|suspect| *suspect == (hash, CHANCES))
-            {
+            let kind = (frame.codec.clone(), size);
+            let is_other = worker.as_ref().is_none_or(|worker| worker.kind != kind);
+            let is_bad = self.suspects.contains(&(hash, CHANCES));
+            needs_key |= is_other || is_bad;
+            if needs_key && !frame.key {
+                self.source.request_key();
                 continue;
             }
-            if worker.as_ref().is_none_or(|(before, _)| *before != size) {
+            if is_bad {
+                continue;
+            }
+            if is_other {
                 drop(worker.take());
-                let fresh = Worker::start(size, self.derived.clone(), self.shared.clone())?;
-                worker = Some((size, fresh));
+                let (inter, rate) = (frame.codec.is_inter(), self.source.rate().bits);
+                let Some(encoding) = self.rendition.encoding(size, inter, rate) else {
+                    continue;
+                };
+                let (derived, shared) = (self.derived.clone(), self.shared.clone());
+                worker = Some(Worker::start(kind, encoding, derived, shared)?);
                 last = 0;
             }
-            let Some((_, worker)) = &mut worker else {
+            needs_key = false;
+            let Some(worker) = &mut worker else {
                 continue;
             };
             let time = frame.captured.nseconds().max(last + 1);
@@ -409,13 +485,16 @@ impl Flight {
 
 /// One worker, and the thread that reads what it answers.
 struct Worker {
+    /// What the pictures are coded in that it is given, and their size.
+    kind: (Codec, (u32, u32)),
     process: Process,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Worker {
     fn start(
-        (width, height): (u32, u32),
+        kind: (Codec, (u32, u32)),
+        encoding: Encoding,
         derived: Weak<Derived>,
         shared: Arc<Shared>,
     ) -> io::Result<Self> {
@@ -424,24 +503,18 @@ impl Worker {
         flight.killer = Some(process.killer());
         flight.sent.clear();
         drop(flight);
-        process.ask(
-            &Request::Encode {
-                width,
-                height,
-                bits: (width * height * 3).max(500_000),
-            },
-            &[],
-        )?;
+        process.ask(&Request::Encode(encoding), &[])?;
         let caps = gst::Caps::builder("video/x-h264")
             .field("stream-format", "byte-stream")
             .field("alignment", "au")
-            .field("width", width as i32)
-            .field("height", height as i32)
+            .field("width", encoding.width as i32)
+            .field("height", encoding.height as i32)
             .build();
         let reader = thread::Builder::new()
             .name("from H.264".into())
             .spawn(move || read(replies, &caps, &derived, &shared))?;
         Ok(Self {
+            kind,
             process,
             reader: Some(reader),
         })
@@ -475,16 +548,20 @@ fn read(mut replies: Replies, caps: &gst::Caps, derived: &Weak<Derived>, shared:
     }
 }
 
-/// The size of the H.264 of such a picture: no more than [`MAX_SIZE`], even. `None`:
-/// it is not decoded.
+/// The size of the whole H.264 of such a picture. `None`: it is not decoded.
 pub fn derived_size(picture: &super::jpeg::Picture) -> Option<(u32, u32)> {
-    let (width, height) = (u32::from(picture.width), u32::from(picture.height));
-    if width < 16 || height < 16 || width * height > MAX_PIXELS {
+    let picture = (picture.width.into(), picture.height.into());
+    size(picture, Rendition::Whole.max_size())
+}
+
+/// The size of a picture that is no larger than `most`; even. `None`: it is not decoded.
+fn size((width, height): (u32, u32), most: (u32, u32)) -> Option<(u32, u32)> {
+    if width < 16 || height < 16 || width.checked_mul(height)? > MAX_PIXELS {
         return None;
     }
     // Thousandths of the picture's own size.
-    let scale = (MAX_SIZE.0 * 1000 / width)
-        .min(MAX_SIZE.1 * 1000 / height)
+    let scale = (most.0 * 1000 / width)
+        .min(most.1 * 1000 / height)
         .min(1000);
     let side = |side: u32| ((side * scale / 1000) & !1).max(16);
     Some((side(width), side(height)))
@@ -518,6 +595,21 @@ mod tests {
         assert_eq!(size(8000, 16), Some((1920, 16)));
         assert_eq!(size(15, 240), None);
         assert_eq!(size(u16::MAX, u16::MAX), None);
+    }
+
+    #[test]
+    fn the_small_rendition_takes_a_sixth_or_what_its_size_needs() {
+        let encoding = |size, source| {
+            let encoding = Rendition::Small.encoding(size, true, source);
+            encoding.map(|it| (it.width, it.height, it.bits))
+        };
+        assert_eq!(encoding((1280, 720), 2.4e6), Some((640, 360, 400_000)));
+        assert_eq!(encoding((1280, 720), 90e6), Some((640, 360, 460_800)));
+        assert_eq!(encoding((720, 1280), 2.4e6), Some((360, 640, 400_000)));
+        assert_eq!(encoding((160, 120), 2.4e6), Some((160, 120, 150_000)));
+        assert_eq!(encoding((1280, 720), 0.0), Some((640, 360, 150_000)));
+        assert_eq!(encoding((1280, 8), 2.4e6), None);
+        assert_eq!(encoding((u32::MAX, u32::MAX), 2.4e6), None);
     }
 
     #[test]

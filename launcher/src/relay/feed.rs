@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::derived::Derived;
+use super::derived::{Derived, Rendition};
 use super::feeds::{Event, Listeners};
 use super::frame::Codec;
 use super::placeholder::Maker;
@@ -43,6 +43,8 @@ pub struct Feed {
     streams: Mutex<BTreeMap<u16, Arc<Stream>>>,
     /// The H.264 of the stream of that number.
     derived: Mutex<Option<(u16, Arc<Derived>)>>,
+    /// Its small rendition.
+    small: Mutex<Option<(u16, Arc<Derived>)>>,
     viewers: Viewers,
 }
 
@@ -71,6 +73,7 @@ impl Feed {
             }),
             streams: Mutex::default(),
             derived: Mutex::default(),
+            small: Mutex::default(),
             viewers: Viewers::default(),
         }
     }
@@ -174,17 +177,35 @@ impl Feed {
 
     /// What encodes the camera's JPEGs as H.264.
     pub fn derived(&self) -> Option<Arc<Derived>> {
-        let mut streams = self.streams().into_iter();
-        let (number, source) = streams.find(|(_, stream)| {
-            let codec = stream.codec();
-            codec.is_some_and(|(codec, _)| codec == Codec::Jpeg)
+        self.derive(&self.derived, Rendition::Whole, &[Codec::Jpeg])
+    }
+
+    /// What encodes less of the camera's H.264, or JPEGs, for who cannot be given all of it;
+    /// runs while it has consumers.
+    pub fn small(&self) -> Option<Arc<Derived>> {
+        self.derive(&self.small, Rendition::Small, &[Codec::H264, Codec::Jpeg])
+    }
+
+    /// What encodes the first stream that is coded in one of `codecs`, in the order of these.
+    fn derive(
+        &self,
+        place: &Mutex<Option<(u16, Arc<Derived>)>>,
+        rendition: Rendition,
+        codecs: &[Codec],
+    ) -> Option<Arc<Derived>> {
+        let streams = self.streams();
+        let (number, source) = codecs.iter().find_map(|wanted| {
+            streams.iter().find(|(_, stream)| {
+                let codec = stream.codec();
+                codec.is_some_and(|(codec, _)| codec == *wanted)
+            })
         })?;
-        let mut derived = self.lock_derived();
+        let mut derived = lock(place);
         match &*derived {
-            Some((known, derived)) if *known == number => Some(derived.clone()),
+            Some((known, derived)) if known == number => Some(derived.clone()),
             _ => {
-                let fresh = Derived::new(self.name.clone(), source);
-                *derived = Some((number, fresh.clone()));
+                let fresh = Derived::new(self.name.clone(), source.clone(), rendition);
+                *derived = Some((*number, fresh.clone()));
                 Some(fresh)
             }
         }
@@ -197,9 +218,11 @@ impl Feed {
         let streams = self.streams().into_iter();
         let next = streams.filter_map(|(_, stream)| stream.tend(now, maker));
         let next = next.min();
-        let derived = self.lock_derived().clone();
-        if let Some((_, derived)) = derived {
-            derived.tend();
+        for place in [&self.derived, &self.small] {
+            let derived = lock(place).clone();
+            if let Some((_, derived)) = derived {
+                derived.tend();
+            }
         }
         next
     }
@@ -244,11 +267,11 @@ impl Feed {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock_derived(&self) -> MutexGuard<'_, Option<(u16, Arc<Derived>)>> {
-        self.derived.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn lock_streams(&self) -> MutexGuard<'_, BTreeMap<u16, Arc<Stream>>> {
         self.streams.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn lock(place: &Mutex<Option<(u16, Arc<Derived>)>>) -> MutexGuard<'_, Option<(u16, Arc<Derived>)>> {
+    place.lock().unwrap_or_else(PoisonError::into_inner)
 }

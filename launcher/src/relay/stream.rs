@@ -243,9 +243,19 @@ impl Stream {
     /// Gives every frame from now on to `consumer`, and at once the newest that a
     /// viewer can start at.
     pub fn attach(self: &Arc<Self>, consumer: Arc<Consumer>) -> Attachment {
+        self.join(consumer, true)
+    }
+
+    /// The same from the next frame that a viewer can start at, which is asked for: `consumer`
+    /// has seen what was before.
+    pub fn attach_next(self: &Arc<Self>, consumer: Arc<Consumer>) -> Attachment {
+        self.join(consumer, false)
+    }
+
+    fn join(self: &Arc<Self>, consumer: Arc<Consumer>, at_once: bool) -> Attachment {
         let mut state = self.lock();
         let mut wants_key = state.codec.as_ref().is_some_and(Codec::is_inter);
-        if let Some(frame) = state.start() {
+        if at_once && let Some(frame) = state.start() {
             consumer.offer(frame);
             let is_newest = state
                 .newest

@@ -1,12 +1,12 @@
-//! Encodes the JPEGs of a camera as H.264.
+//! Encodes the JPEGs of a camera, or its own H.264 once more, as H.264.
 
 use anyhow::Context;
 use gst::prelude::*;
 
 use super::Output;
-use super::wire::Reply;
+use super::wire::{Encoding, Reply};
 
-/// A pipeline from JPEGs to access units, which it sends to the output.
+/// A pipeline from pictures to access units, which it sends to the output.
 pub struct Encoder {
     pipeline: gst::Pipeline,
     input: gst_app::AppSrc,
@@ -14,14 +14,31 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// For H.264 of this size and so many bits a second.
-    pub fn start(width: u32, height: u32, bits: u32, replies: Output) -> anyhow::Result<Self> {
+    /// For H.264 like that.
+    pub fn start(encoding: &Encoding, replies: Output) -> anyhow::Result<Self> {
+        let (caps, decode) = match encoding.inter {
+            // Threads of frames would each keep one back.
+            true => (
+                "video/x-h264,stream-format=byte-stream,alignment=au,framerate=30/1",
+                "h264parse ! avdec_h264 max-threads=1",
+            ),
+            false => ("image/jpeg,framerate=30/1", "jpegdec max-errors=-1"),
+        };
+        let Encoding {
+            width,
+            height,
+            bits,
+            ..
+        } = encoding;
+        let strict = match encoding.strict {
+            true => format!("rate-control=bitrate max-bitrate={bits} enable-frame-skip=true"),
+            false => String::new(),
+        };
         let pipeline = gst::parse::launch(&format!(
-            "appsrc name=input format=time block=true max-buffers=1 max-bytes=0 \
-                caps=image/jpeg,framerate=30/1 \
-             ! jpegdec max-errors=-1 ! videoconvertscale \
+            "appsrc name=input format=time block=true max-buffers=1 max-bytes=0 caps={caps} \
+             ! {decode} ! videoconvertscale \
              ! video/x-raw,format=I420,width={width},height={height},pixel-aspect-ratio=1/1 \
-             ! openh264enc bitrate={bits} gop-size=300 complexity=low usage-type=camera \
+             ! openh264enc bitrate={bits} gop-size=300 complexity=low usage-type=camera {strict} \
              ! h264parse config-interval=-1 \
              ! video/x-h264,stream-format=byte-stream,alignment=au \
              ! appsink name=output sync=false"
@@ -70,13 +87,13 @@ impl Encoder {
     }
 
     /// Takes a picture in; waits while the one before is not begun.
-    pub fn take(&self, jpeg: Vec<u8>, time: u64, key: bool) -> anyhow::Result<()> {
+    pub fn take(&self, picture: Vec<u8>, time: u64, key: bool) -> anyhow::Result<()> {
         if key {
             let pad = self.output.static_pad("sink").context("no pad")?;
             let event = gst_video::UpstreamForceKeyUnitEvent::builder();
             pad.push_event(event.all_headers(true).build());
         }
-        let mut buffer = gst::Buffer::from_mut_slice(jpeg);
+        let mut buffer = gst::Buffer::from_mut_slice(picture);
         let writable = buffer.get_mut().context("a new buffer")?;
         writable.set_pts(gst::ClockTime::from_nseconds(time));
         self.input.push_buffer(buffer)?;

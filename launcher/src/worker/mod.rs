@@ -1,8 +1,8 @@
 //! The worker: a process of its own in which pictures are decoded and encoded.
 //!
 //! The relay itself decodes nothing. What has to be decoded (a JPEG that RTP cannot
-//! carry, the last picture of a camera that fell silent, pictures that a page shows small,
-//! snapshots of H.264)
+//! carry, the last picture of a camera that fell silent, pictures that a page shows small, what
+//! a slow WebRTC viewer sees, snapshots of H.264)
 //! goes through the pipes of a child process, `launcher worker`, so that a picture on which
 //! a decoder crashes costs that picture and not the relay. The child has no keys, no network and a bound on its
 //! memory, and comes after everything else for processor time. Only a placeholder does not: it is
@@ -68,11 +68,9 @@ fn serve(requests: &mut impl Read) -> anyhow::Result<()> {
             sandbox::stand_back();
         }
         match request {
-            Request::Encode {
-                width,
-                height,
-                bits,
-            } => encoder = Some(Encoder::start(width, height, bits, output.clone())?),
+            Request::Encode(encoding) => {
+                encoder = Some(Encoder::start(&encoding, output.clone())?);
+            }
             Request::Picture { time, key } => {
                 let encoder = encoder.as_ref().context("nothing is encoded")?;
                 encoder.take(body, time, key)?;

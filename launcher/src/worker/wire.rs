@@ -16,16 +16,9 @@ pub const MAX_UNITS: usize = 8;
 /// What the relay asks for.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Encode the pictures that follow as H.264 of this size.
-    Encode {
-        /// Pixels in a line, even.
-        width: u32,
-        /// Lines, even.
-        height: u32,
-        /// Bits a second.
-        bits: u32,
-    },
-    /// The body is a JPEG.
+    /// Encode the pictures that follow as H.264.
+    Encode(Encoding),
+    /// The body is a JPEG, or the next access unit.
     Picture {
         /// Comes back with what it is encoded to; grows from picture to picture.
         time: u64,
@@ -44,6 +37,21 @@ pub enum Request {
         /// Lines.
         height: u32,
     },
+}
+
+/// The H.264 that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Encoding {
+    /// Whether the pictures come as H.264, the first of them a key frame, rather than as JPEGs.
+    pub inter: bool,
+    /// Pixels in a line, even.
+    pub width: u32,
+    /// Lines, even.
+    pub height: u32,
+    /// Bits a second.
+    pub bits: u32,
+    /// Whether pictures are left out rather than that it takes more bits than that.
+    pub strict: bool,
 }
 
 /// The placeholder that is asked for.

@@ -122,7 +122,7 @@ impl Whep {
     }
 
     /// Lets a viewer who comes from `remote` watch the camera.
-    pub fn offer(&self, feed: &Feed, remote: IpAddr, offer: &str) -> Result<Answer, Refusal> {
+    pub fn offer(&self, feed: &Arc<Feed>, remote: IpAddr, offer: &str) -> Result<Answer, Refusal> {
         let stream = playable(feed)?;
         if offer.len() > MAX_OFFER {
             return Err(Refusal::Offer(format!("it is over {MAX_OFFER} bytes")));
@@ -160,7 +160,7 @@ impl Whep {
             id: id.clone(),
             _viewing: feed.viewers().watch(Way::WebRtc),
         };
-        let viewer = Viewer::new(rtc, stream, self.socket.clone(), datagrams);
+        let viewer = Viewer::new(rtc, feed.clone(), stream, self.socket.clone(), datagrams);
         let task = tokio::spawn(async move {
             let why = viewer.run().await;
             tracing::debug!("camera {camera}: a WebRTC viewer left: {why}");

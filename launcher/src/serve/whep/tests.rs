@@ -316,7 +316,7 @@ fn a_camera_of_another_codec_and_offers_of_no_use_are_refused() {
     let _entered = runtime.enter();
     let (_, video, _) = Browser::offering(MediaKind::Video);
     let (_, sound, _) = Browser::offering(MediaKind::Audio);
-    let refused = |feed: &Feed, offer: &str| whep.offer(feed, LOOPBACK, offer).map(|_| ());
+    let refused = |feed: &Arc<Feed>, offer: &str| whep.offer(feed, LOOPBACK, offer).map(|_| ());
     assert_eq!(
         refused(&camera.feed, &video),
         Err(Refusal::Codec(Codec::Other("video/x-raw".into())))

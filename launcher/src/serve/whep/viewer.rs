@@ -10,6 +10,8 @@ use tokio::time::timeout_at;
 use super::sender::{Gone, LIMITS, Next, Sender};
 use super::socket::{Datagram, Socket};
 use crate::relay::consumer::Consumer;
+use crate::relay::derived::Rendition;
+use crate::relay::feed::Feed;
 use crate::relay::stream::{Attachment, Stream};
 
 /// A viewer that is not heard for this long is gone; browsers send something each second.
@@ -22,39 +24,52 @@ const MAX_ROUNDS: u32 = 256;
 /// One viewer and its connection.
 pub struct Viewer {
     sender: Sender,
+    feed: Arc<Feed>,
     stream: Arc<Stream>,
     socket: Arc<Socket>,
     datagrams: mpsc::Receiver<Datagram>,
-    consumer: Arc<Consumer>,
+    /// The first one, until it is connected.
+    consumer: Option<Arc<Consumer>>,
     /// Told that there are frames to take.
     frames: Arc<Notify>,
-    /// There once it is connected.
-    attachment: Option<Attachment>,
+    /// What it sees, once it is connected.
+    shown: Option<Shown>,
+    /// What it is to see next.
+    next: Option<Shown>,
     heard: Instant,
     /// When the stream's rate was looked at.
     rated: Instant,
 }
 
+/// A rendition that frames are taken of.
+struct Shown {
+    rendition: Rendition,
+    stream: Arc<Stream>,
+    _attachment: Attachment,
+}
+
 impl Viewer {
-    /// A viewer that was answered; `datagrams` are those that come from it.
+    /// A viewer of a stream of `feed` that was answered; `datagrams` are those that come from it.
     pub fn new(
         rtc: Rtc,
+        feed: Arc<Feed>,
         stream: Arc<Stream>,
         socket: Arc<Socket>,
         datagrams: mpsc::Receiver<Datagram>,
     ) -> Self {
         let frames = Arc::new(Notify::new());
-        let wake = frames.clone();
-        let consumer = Arc::new(Consumer::new(LIMITS, move || wake.notify_one()));
+        let consumer = consumer(&frames);
         let now = Instant::now();
         Self {
             sender: Sender::new(rtc, consumer.clone(), stream.rate().bits, now),
+            feed,
             stream,
             socket,
             datagrams,
-            consumer,
+            consumer: Some(consumer),
             frames,
-            attachment: None,
+            shown: None,
+            next: None,
             heard: now,
             rated: now,
         }
@@ -108,10 +123,15 @@ impl Viewer {
                     // A packet that the network refuses is lost, as others are on the way.
                     let _ = self.socket.send(&transmit).await;
                 }
-                Next::Connected => {
-                    self.attachment = Some(self.stream.attach(self.consumer.clone()));
+                Next::Connected => self.begin(),
+                Next::KeyFrame => {
+                    let shown = self.shown.as_ref();
+                    shown
+                        .map_or(&self.stream, |it| &it.stream)
+                        .request_key_again();
                 }
-                Next::KeyFrame => self.stream.request_key_again(),
+                Next::Wanted(rendition) => self.change(rendition),
+                Next::Followed => self.shown = self.next.take(),
                 Next::Wait(due) => {
                     // Tokio's timer would take a millisecond for each packet.
                     if due > now || rounds == MAX_ROUNDS {
@@ -123,6 +143,53 @@ impl Viewer {
             }
         }
     }
+
+    fn begin(&mut self) {
+        let Some(consumer) = self.consumer.take() else {
+            return;
+        };
+        self.shown = Some(Shown {
+            rendition: Rendition::Whole,
+            stream: self.stream.clone(),
+            _attachment: self.stream.attach(consumer),
+        });
+    }
+
+    /// Has it see that rendition as soon as there is a frame of it to begin with.
+    fn change(&mut self, rendition: Rendition) {
+        self.next = None;
+        self.sender.follow(None);
+        if self
+            .shown
+            .as_ref()
+            .is_none_or(|shown| shown.rendition == rendition)
+        {
+            return;
+        }
+        let stream = match rendition {
+            Rendition::Whole => Some(self.stream.clone()),
+            Rendition::Small => self.feed.small().map(|small| {
+                small.want();
+                small.stream().clone()
+            }),
+        };
+        let Some(stream) = stream else {
+            return;
+        };
+        let consumer = consumer(&self.frames);
+        self.sender.follow(Some(consumer.clone()));
+        let attachment = stream.attach_next(consumer);
+        self.next = Some(Shown {
+            rendition,
+            stream,
+            _attachment: attachment,
+        });
+    }
+}
+
+fn consumer(frames: &Arc<Notify>) -> Arc<Consumer> {
+    let wake = frames.clone();
+    Arc::new(Consumer::new(LIMITS, move || wake.notify_one()))
 }
 
 enum Happened {

@@ -4,6 +4,8 @@
 //! str0m estimates what the path carries (transport-wide congestion control, as browsers do it)
 //! and paces packets by it. The next frame is given to it when the one before has all but left; so
 //! what the path does not carry waits in the consumer's queue, where whole frames are left out.
+//! A viewer that frames are left out for goes on with a [small rendition](Rendition), until the
+//! path is seen to carry everything again.
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +23,7 @@ use str0m::{Event, IceConnectionState, Input, Output, Rtc, RtcConfig, RtcError};
 
 use super::socket::Datagram;
 use crate::relay::consumer::{Consumer, Limits};
+use crate::relay::derived::Rendition;
 use crate::relay::frame::{Codec, Frame};
 
 /// What may wait while packets of the frame before go out. A viewer that does not keep up
@@ -41,6 +44,15 @@ const REST: f64 = 1.5;
 /// How often a path that frames were left out for is asked whether it carries more now. The
 /// estimate itself would grow by 8 % a second.
 const PROBE_INTERVAL: Duration = Duration::from_millis(500);
+/// What a path has to carry for a viewer to be shown everything again, of what that takes.
+const ROOM: f64 = 1.25;
+/// How long a viewer sees the small rendition at least; doubled, up to [`LONGEST_HOLD`], when the
+/// path did not carry everything for as long.
+const HOLD: Duration = Duration::from_secs(2);
+/// See [`HOLD`].
+const LONGEST_HOLD: Duration = Duration::from_secs(60);
+/// Streams of fewer bits a second are not made smaller.
+const WORTH: f64 = 600_000.0;
 /// What a path carries in any case, in bits a second.
 const MIN_RATE: f64 = 10_000.0;
 
@@ -80,18 +92,41 @@ pub enum Next {
     Connected,
     /// The viewer needs a key frame; ask again.
     KeyFrame,
+    /// The viewer should see that rendition: [`Sender::follow`] a consumer of it; ask again.
+    Wanted(Rendition),
+    /// It sees what it was to [follow](Sender::follow); ask again.
+    Followed,
     /// Nothing until that time; where that is past, [`Sender::pass`] the time.
     Wait(Instant),
+}
+
+/// What str0m was given.
+enum Given {
+    Nothing,
+    /// A frame, or something else to do now.
+    Something,
+    /// The first frame of what the viewer was to follow.
+    First,
 }
 
 /// What goes to one viewer.
 pub struct Sender {
     rtc: Rtc,
     consumer: Arc<Consumer>,
+    /// What it is to see instead, from the first frame on.
+    next: Option<Arc<Consumer>>,
+    /// What it should see, and since when.
+    wanted: (Rendition, Instant),
+    /// What it had dropped then.
+    dropped: u64,
+    /// How long it sees the small rendition at least.
+    hold: Duration,
+    /// What the whole stream takes, in bits a second.
+    rate: f64,
     /// The media that the offer asked for.
     media: Option<(Mid, Pt)>,
     /// What it would be good for the path to carry.
-    wanted: Bitrate,
+    desired: Bitrate,
     /// What the path carries.
     estimate: Bitrate,
     /// When the path should be at rest again, after the last frame.
@@ -108,12 +143,12 @@ pub fn config(crypto: Arc<CryptoProvider>, certificate: DtlsCert, rate: f64) -> 
         .set_ice_lite(true)
         .clear_codecs()
         .enable_h264(true)
-        .enable_bwe(Some(wanted(rate)))
+        .enable_bwe(Some(desired(rate)))
 }
 
 /// What a path has to carry so that a key frame of such a stream is not late either; also what
 /// it is first taken to carry.
-fn wanted(rate: f64) -> Bitrate {
+fn desired(rate: f64) -> Bitrate {
     START.max(Bitrate::from(rate * 2.0))
 }
 
@@ -123,9 +158,14 @@ impl Sender {
         let mut sender = Self {
             rtc,
             consumer,
+            next: None,
+            wanted: (Rendition::Whole, now),
+            dropped: 0,
+            hold: HOLD,
+            rate,
             media: None,
-            wanted: wanted(rate),
-            estimate: wanted(rate),
+            desired: desired(rate),
+            estimate: desired(rate),
             rested: now,
             probed: (0, now),
         };
@@ -135,8 +175,14 @@ impl Sender {
 
     /// What the stream takes now, in bits a second.
     pub fn set_rate(&mut self, rate: f64) {
-        self.wanted = wanted(rate);
-        self.rtc.bwe().set_desired_bitrate(self.wanted);
+        self.rate = rate;
+        self.desired = desired(rate);
+        self.rtc.bwe().set_desired_bitrate(self.desired);
+    }
+
+    /// Goes on with the frames of `next` as soon as there are any; `None`: with those of now.
+    pub fn follow(&mut self, next: Option<Arc<Consumer>>) {
+        self.next = next;
     }
 
     /// What is to be done next.
@@ -144,9 +190,15 @@ impl Sender {
         loop {
             match self.rtc.poll_output()? {
                 Output::Timeout(_) if !self.rtc.is_alive() => return Err(Gone::Left),
+                Output::Timeout(due) if due <= now => return Ok(Next::Wait(due)),
                 Output::Timeout(due) => {
-                    if due <= now || !self.give(now)? {
-                        return Ok(Next::Wait(due));
+                    if let Some(rendition) = self.choose(now) {
+                        return Ok(Next::Wanted(rendition));
+                    }
+                    match self.give(now)? {
+                        Given::Nothing => return Ok(Next::Wait(due)),
+                        Given::Something => {}
+                        Given::First => return Ok(Next::Followed),
                     }
                 }
                 Output::Transmit(transmit) => return Ok(Next::Transmit(transmit)),
@@ -206,17 +258,63 @@ impl Sender {
         Ok(None)
     }
 
-    /// Gives str0m the next frame, if it has room for it; whether there is something to do now.
-    fn give(&mut self, now: Instant) -> Result<bool, Gone> {
+    /// What the viewer should see from now on, if that is something else.
+    fn choose(&mut self, now: Instant) -> Option<Rendition> {
+        let (rendition, since) = self.wanted;
+        let held = now - since;
+        let dropped = self.consumer.dropped();
+        let rendition = match rendition {
+            Rendition::Whole => {
+                let is_limited = dropped > self.dropped && self.rate >= WORTH;
+                if !is_limited {
+                    return None;
+                }
+                self.hold = match held < self.hold * 2 {
+                    true => (self.hold * 2).min(LONGEST_HOLD),
+                    false => HOLD,
+                };
+                Rendition::Small
+            }
+            Rendition::Small => {
+                let carries = self.estimate.as_f64() >= self.rate * ROOM;
+                if !carries || held < self.hold {
+                    return None;
+                }
+                Rendition::Whole
+            }
+        };
+        self.wanted = (rendition, now);
+        self.dropped = dropped;
+        Some(rendition)
+    }
+
+    /// Gives str0m the next frame, if it has room for it.
+    fn give(&mut self, now: Instant) -> Result<Given, Gone> {
         if !self.has_room(now) {
-            return Ok(false);
+            return Ok(Given::Nothing);
         }
         let probes = self.probe(now)?;
-        let Some(frame) = self.consumer.take() else {
-            return Ok(probes);
+        let first = self.next.as_ref().and_then(|next| next.take());
+        let given = match (&first, probes) {
+            (Some(_), _) => Given::First,
+            (None, true) => Given::Something,
+            (None, false) => Given::Nothing,
+        };
+        if first.is_some()
+            && let Some(next) = self.next.take()
+        {
+            self.dropped = next.dropped();
+            self.probed.0 = self.dropped;
+            self.consumer = next;
+        }
+        let Some(frame) = first.or_else(|| self.consumer.take()) else {
+            return Ok(given);
         };
         self.show(&frame, now)?;
-        Ok(true)
+        Ok(match given {
+            Given::Nothing => Given::Something,
+            given => given,
+        })
     }
 
     /// Whether what str0m was given has all but left.
@@ -238,19 +336,21 @@ impl Sender {
         Duration::from_secs_f64(bytes as f64 * 8.0 / rate)
     }
 
-    /// Has str0m find out anew what the path carries where that was too little, beginning with
+    /// Has str0m find out anew what the path carries where that is too little, beginning with
     /// twice what it thinks; whether it was told to.
     fn probe(&mut self, now: Instant) -> Result<bool, Gone> {
         let (before, at) = self.probed;
         let dropped = self.consumer.dropped();
-        if dropped == before || now - at < PROBE_INTERVAL {
+        let is_small = self.wanted.0 == Rendition::Small;
+        let lacks = is_small && self.estimate.as_f64() < self.rate * ROOM;
+        if !(dropped > before || lacks) || now - at < PROBE_INTERVAL {
             return Ok(false);
         }
         self.probed = (dropped, now);
         self.rtc.bwe().reset(self.estimate);
         self.rtc.bwe().set_desired_bitrate(self.estimate);
         self.rtc.handle_input(Input::Timeout(now))?;
-        self.rtc.bwe().set_desired_bitrate(self.wanted);
+        self.rtc.bwe().set_desired_bitrate(self.desired);
         Ok(true)
     }
 
