@@ -11,23 +11,24 @@ const BIN: Duration = Duration::from_millis(100);
 /// so many of them,
 const BINS: u64 = 120;
 /// at least so many in which both sessions had frames.
-const LEAST_BINS: usize = 60;
+const LEAST_BINS: usize = 36;
 /// Delays that vary by less, in microseconds, say nothing: no queue comes and goes.
 const LEAST_DEVIATION: f64 = 700.0;
 
 /// The delays of one session's frames.
 #[derive(Default)]
 pub(crate) struct Delays {
-    /// Number of the bin since the clock began, and microseconds.
-    bins: VecDeque<(u64, u32)>,
+    /// Number of the bin since the clock began, and microseconds: from no beginning that is known,
+    /// as only differences count. A clock that is set in between hides what is alike for a while.
+    bins: VecDeque<(u64, i64)>,
 }
 
 impl Delays {
-    /// Takes note of a packet that came so long after its frame's capture, by the path at its
-    /// fastest.
-    pub(crate) fn observe(&mut self, arrived: Time, delay: Duration) {
+    /// Takes note of a frame's first packet: when it came, and the frame's capture in microseconds by
+    /// the sender's clock.
+    pub(crate) fn observe(&mut self, arrived: Time, capture: u64) {
         let bin = arrived.as_nanos() / BIN.as_nanos() as u64;
-        let delay = u32::try_from(delay.as_micros()).unwrap_or(u32::MAX);
+        let delay = (arrived.as_nanos() / 1000).wrapping_sub(capture) as i64;
         match self.bins.back_mut() {
             Some((last, least)) if *last >= bin => *least = delay.min(*least),
             _ => self.bins.push_back((bin, delay)),
@@ -49,7 +50,7 @@ impl Delays {
         for (bin, delay) in &self.bins {
             while others.next_if(|(at, _)| at < bin).is_some() {}
             if let Some((_, same_time)) = others.next_if(|(at, _)| at == bin) {
-                pairs.push((f64::from(*delay), f64::from(*same_time)));
+                pairs.push((*delay as f64, *same_time as f64));
             }
         }
         if pairs.len() < LEAST_BINS {
@@ -87,8 +88,10 @@ mod tests {
                 .wrapping_add(1);
             let noise = (state >> 40) as f64 / (1u64 << 24) as f64 * 4.0;
             let at = Duration::from_micros(frame * 33_333 + seed * 7_000);
-            let delay = (queue(at.as_secs_f64()) + noise) / 1000.0;
-            delays.observe(Time::default() + at, Duration::from_secs_f64(delay));
+            let delay = (queue(at.as_secs_f64()) + noise) * 1000.0;
+            // The sender's clock is far ahead.
+            let capture = (1 << 40) + at.as_micros() as u64 - delay as u64;
+            delays.observe(Time::default() + at, capture);
         }
         delays
     }
@@ -118,7 +121,7 @@ mod tests {
         assert!(delays.bins.len() as u64 <= BINS + 1);
         // A pause is no reason to keep more.
         let mut delays = delays;
-        delays.observe(Time::from_nanos(3_600_000_000_000), Duration::ZERO);
+        delays.observe(Time::from_nanos(3_600_000_000_000), 0);
         assert_eq!(delays.bins.len(), 1);
     }
 }

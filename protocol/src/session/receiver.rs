@@ -196,7 +196,9 @@ impl Receiver {
     /// the more of it the less time it leaves for repairs.
     fn measure(&mut self, now: Time, fragment: &Fragment, capture: u64) {
         let late = now.since(self.clock.map(capture));
-        self.delays.observe(now, late);
+        if (fragment.symbol, fragment.block) == (0, 0) {
+            self.delays.observe(now, capture);
+        }
         let frame = (fragment.stream, fragment.sequence);
         if self.spread_of == Some(frame) {
             let is_data = fragment.symbol < fragment.k.into();

@@ -21,10 +21,14 @@ const SECONDS: usize = 60;
 struct Jpeg {
     /// Bits of a picture at quality 50.
     content: f64,
+    /// By which power sizes follow the steps.
+    power: f64,
     quality: i64,
     /// Logarithm of the bits that a picture of quality 50 seems to have.
     size: Option<f64>,
     target: Option<u64>,
+    /// Pictures that may be sent, where not all of them may.
+    credit: f64,
 }
 
 /// Logarithm of the quantisation steps at a quality.
@@ -41,21 +45,23 @@ fn step(quality: i64) -> f64 {
 impl Jpeg {
     const BEST: i64 = 90;
     const WORST: i64 = 10;
-    /// By which power sizes follow the steps, and by which the camera thinks they do.
-    const EXPONENTS: [f64; 2] = [0.7, 0.5];
+    /// By which power the camera thinks that sizes follow the steps.
+    const BELIEVED: f64 = 0.5;
 
-    fn new(content: f64) -> Self {
+    fn new(content: f64, power: f64) -> Self {
         Self {
             content,
+            power,
             quality: Self::BEST,
             size: None,
             target: None,
+            credit: 0.0,
         }
     }
 
-    /// The length of the next picture.
-    fn encode(&mut self, rng: &mut Rng) -> usize {
-        let [real, believed] = Self::EXPONENTS;
+    /// The length of the next picture; `None` where it is left out.
+    fn encode(&mut self, rng: &mut Rng) -> Option<usize> {
+        let (real, believed) = (self.power, Self::BELIEVED);
         if let Some((target, size)) = self.target.zip(self.size) {
             let budget = (0.9 * target as f64 / 30.0).ln();
             let wanted = (Self::WORST..=Self::BEST)
@@ -64,13 +70,29 @@ impl Jpeg {
                 .unwrap_or(Self::WORST);
             let moves = wanted < self.quality || wanted == Self::BEST || wanted >= self.quality + 3;
             self.quality = if moves { wanted } else { self.quality };
+            let fits = (budget + believed * step(Self::WORST) - size).exp();
+            if !self.admits(fits) {
+                return None;
+            }
         }
         let wobble = 0.98 + 0.04 * share(rng);
         let bits = self.content * wobble * (-real * step(self.quality)).exp();
         let size = bits.ln() + believed * step(self.quality);
         let mean = self.size.get_or_insert(size);
         *mean += (size - *mean) * if size > *mean { 0.5 } else { 0.1 };
-        (bits / 8.0) as usize
+        Some((bits / 8.0) as usize)
+    }
+
+    /// Whether a picture is sent where so many of the coarsest ones fit as this share says.
+    fn admits(&mut self, share: f64) -> bool {
+        if share >= 0.95 {
+            self.credit = 0.0;
+            return true;
+        }
+        self.credit += share.max(1.0 / 30.0);
+        let admits = self.credit >= 1.0;
+        self.credit -= f64::from(u8::from(admits));
+        admits
     }
 }
 
@@ -101,8 +123,12 @@ struct Scenario {
     queue: Duration,
     /// Bits of pictures at quality 50.
     content: f64,
+    /// By which power sizes follow the steps of quality.
+    power: f64,
     /// How often in a second each thread, the path's included, is held up for 4 to 30 ms.
     busy: f64,
+    /// How much longer the path is in the first ten seconds.
+    longer: Duration,
     /// When the last camera begins.
     last: Duration,
     kick: Option<Kick>,
@@ -110,6 +136,19 @@ struct Scenario {
     dark: Range<usize>,
     /// What the cameras' own paths carry, where they do not share one.
     paths: Option<[u64; CAMERAS]>,
+    /// By how much the time varies that a picture takes to encode.
+    varies: Duration,
+}
+
+/// The bench's cameras on machines with nothing else to do.
+fn still(seed: u64) -> Scenario {
+    Scenario {
+        content: 187_000.0,
+        power: 0.435,
+        busy: 0.0,
+        varies: Duration::from_micros(200),
+        ..usual(seed)
+    }
 }
 
 /// Three cameras that could send 11 Mbit/s each, behind 12 Mbit/s.
@@ -119,11 +158,14 @@ fn usual(seed: u64) -> Scenario {
         rate: 12_000_000,
         queue: ms(60),
         content: 122_000.0,
+        power: 0.7,
         busy: 0.5,
+        longer: ms(0),
         last: ms(500),
         kick: None,
         dark: 0..0,
         paths: None,
+        varies: ms(2),
     }
 }
 
@@ -147,7 +189,11 @@ impl Came {
     }
 
     fn assert_even(&self, apart: f64, scenario: &Scenario) {
-        let rates = self.rates(40..60);
+        self.assert_even_in(40..60, apart, scenario);
+    }
+
+    fn assert_even_in(&self, seconds: Range<usize>, apart: f64, scenario: &Scenario) {
+        let rates = self.rates(seconds);
         println!("{rates:.0?} {scenario:?}");
         assert!(self.apart() <= apart, "{rates:.0?} {scenario:?}");
         let sum: f64 = rates.iter().sum();
@@ -166,6 +212,7 @@ fn run(scenario: &Scenario) -> Came {
     let mut world = World::new(scenario.seed, path);
     world.mtu = 1200;
     world.shared = scenario.paths.is_none();
+    world.path.delay += scenario.longer;
     world.start_relay();
     let peers = NAMES.map(|at| {
         world.start(at, Default::default());
@@ -176,7 +223,7 @@ fn run(scenario: &Scenario) -> Came {
     }
     world.run(ms(500));
     let begin = world.now;
-    let mut encoders = NAMES.map(|_| Jpeg::new(scenario.content));
+    let mut encoders = NAMES.map(|_| Jpeg::new(scenario.content, scenario.power));
     // When each camera captures next, and until when each thread is held up: the relay's, the
     // path's and the cameras'.
     let mut next = NAMES.map(|_| begin + between(&mut rng, ms(0), FRAME));
@@ -208,6 +255,9 @@ fn run(scenario: &Scenario) -> Came {
                     _ => world.hold(NAMES[thread - 2], time),
                 }
             }
+        }
+        if second >= 10 {
+            world.path.delay = path.delay;
         }
         match kick.take_if(|_| second >= 30) {
             Some(Kick::Held(time)) => world.hold(RELAY, time),
@@ -241,9 +291,11 @@ fn run(scenario: &Scenario) -> Came {
             let is_dark = capturing == 0 && scenario.dark.contains(&second);
             let encoder = &mut encoders[capturing];
             encoder.content = scenario.content * if is_dark { 0.15 } else { 1.0 };
-            let len = encoder.encode(&mut rng);
-            let takes = between(&mut rng, ms(2), ms(4)) + held[capturing + 2].since(now);
-            encoded.insert((now + takes, capturing), (now, len));
+            let takes =
+                between(&mut rng, ms(2), ms(2) + scenario.varies) + held[capturing + 2].since(now);
+            if let Some(len) = encoder.encode(&mut rng) {
+                encoded.insert((now + takes, capturing), (now, len));
+            }
             next[capturing] = next[capturing] + FRAME;
         }
     }
@@ -265,6 +317,30 @@ fn cameras_on_busy_machines_settle_at_the_same() {
         ] {
             run(&scenario).assert_even(0.15, &scenario);
         }
+    }
+}
+
+#[test]
+fn cameras_that_begin_at_once_are_even_20_seconds_later() {
+    for seed in 1..=8 {
+        let scenario = Scenario {
+            last: Duration::ZERO,
+            ..still(seed)
+        };
+        let came = run(&scenario);
+        came.assert_even_in(20..30, 0.3, &scenario);
+        came.assert_even(0.15, &scenario);
+    }
+}
+
+#[test]
+fn cameras_whose_path_got_shorter_are_even_10_seconds_later() {
+    for seed in 1..=8 {
+        let scenario = Scenario {
+            longer: ms(50),
+            ..still(seed)
+        };
+        run(&scenario).assert_even_in(20..30, 0.3, &scenario);
     }
 }
 
