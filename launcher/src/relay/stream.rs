@@ -402,12 +402,19 @@ impl Stream {
         let mut state = self.lock();
         let (_, since) = state.arrivals.last()?;
         let stale_at = state.arrivals.stale_at()?;
-        let is_late = state.arrivals.suspect_at().is_some_and(|at| at <= now);
+        let suspect_at = state.arrivals.suspect_at()?;
         let is_silent = stale_at <= now || state.standby.shows();
-        let next = (!is_silent).then_some(stale_at);
-        let is_shown = state.codec.as_ref().is_some_and(|codec| !codec.is_audio())
-            && !state.consumers.is_empty();
-        if !is_shown || !(is_late || is_silent) {
+        let next = match suspect_at <= now {
+            false => Some(suspect_at),
+            true => (!is_silent).then_some(stale_at),
+        };
+        let codec = state.codec.clone().filter(|codec| !codec.is_audio());
+        let Some(codec) = codec.filter(|_| !state.consumers.is_empty()) else {
+            return next;
+        };
+        if !is_silent && now < suspect_at {
+            drop(state);
+            maker.rehearse(&codec, now);
             return next;
         }
         if is_silent && let Some(frame) = state.standby.due(now) {

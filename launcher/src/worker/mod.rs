@@ -82,6 +82,10 @@ fn serve(requests: &mut impl Read) -> anyhow::Result<()> {
                 }
                 Err(error) => output.fail(&error)?,
             },
+            Request::Rehearse(coding) => match placeholder::rehearse(coding) {
+                Ok(()) => output.send(&Reply::Rehearsed, &[])?,
+                Err(error) => output.fail(&error)?,
+            },
             Request::Scale { width, height } => match scaler.scale(body, width, height) {
                 Ok(jpeg) => output.send(&Reply::Jpeg, &jpeg)?,
                 Err(error) => output.fail(&error)?,

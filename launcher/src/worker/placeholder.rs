@@ -15,14 +15,26 @@ pub fn make(order: &Order, body: Vec<u8>) -> anyhow::Result<Vec<Vec<u8>>> {
         Coding::Jpeg(format) => format,
         Coding::H264 | Coding::H265 => "I420",
     };
-    let picture = match body.is_empty() {
-        true => grey(order, format),
-        false => last_picture(&order.coding, format, body),
+    let (mut picture, caps) = match body.is_empty() {
+        true => grey(order, format)?,
+        false => last_picture(&order.coding, format, body)?,
     };
-    let (mut picture, caps) = picture.or_else(|_| grey(order, format))?;
     let info = gst_video::VideoInfo::from_caps(&caps)?;
     draw::placeholder(picture.make_mut(), &info, &order.text)?;
     encode(&order.coding, &picture, &caps)
+}
+
+/// Makes a placeholder of a placeholder, so that all that this takes is in memory.
+pub fn rehearse(coding: Coding) -> anyhow::Result<()> {
+    let order = Order {
+        coding,
+        width: 320,
+        height: 240,
+        text: Vec::new(),
+    };
+    let units = make(&order, Vec::new())?;
+    make(&order, units.concat())?;
+    Ok(())
 }
 
 /// A plain picture of the size that is ordered, and its caps.
@@ -51,7 +63,9 @@ fn encode(
             KEY_FRAMES,
         ),
         Coding::H265 => (
-            "x265enc key-int-max=1 tune=zerolatency ! h265parse config-interval=-1 \
+            // Many threads would wait for each other where processors are busy.
+            "x265enc key-int-max=1 tune=zerolatency speed-preset=ultrafast \
+             option-string=pools=none:frame-threads=1 ! h265parse config-interval=-1 \
              ! video/x-h265,stream-format=byte-stream,alignment=au",
             KEY_FRAMES,
         ),
@@ -77,4 +91,37 @@ fn encode(
         bail!("nothing was encoded");
     }
     Ok(units)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(coding: Coding) -> Order {
+        Order {
+            coding,
+            width: 320,
+            height: 240,
+            text: vec!["door".into()],
+        }
+    }
+
+    #[test]
+    fn what_is_made_can_be_decoded_and_made_into_another_one() {
+        gst::init().expect("GStreamer starts");
+        for coding in [Coding::H264, Coding::H265] {
+            rehearse(coding.clone()).expect("it works");
+            let units = make(&order(coding), Vec::new()).expect("it works");
+            assert_eq!(units.len(), KEY_FRAMES);
+        }
+        rehearse(Coding::Jpeg("I420".into())).expect("it works");
+    }
+
+    #[test]
+    fn what_is_no_picture_is_refused() {
+        gst::init().expect("GStreamer starts");
+        for coding in [Coding::Jpeg("I420".into()), Coding::H264, Coding::H265] {
+            assert!(make(&order(coding), vec![0; 1000]).is_err());
+        }
+    }
 }

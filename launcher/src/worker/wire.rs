@@ -28,6 +28,8 @@ pub enum Request {
     /// Make a placeholder of what is in the body: a JPEG, or the access units since the
     /// last key frame.
     Placeholder(Order),
+    /// Do once all that a placeholder of that coding takes.
+    Rehearse(Coding),
     /// Make a JPEG of the last of the access units in the body, which begin with a key frame.
     Snapshot(Coding),
     /// Make the JPEG in the body smaller.
@@ -93,6 +95,8 @@ pub enum Reply {
         /// In bytes.
         sizes: Vec<usize>,
     },
+    /// It is done.
+    Rehearsed,
     /// The body is the JPEG that was asked for.
     Jpeg,
     /// It could not be done.
