@@ -76,6 +76,8 @@ struct Open {
     slot: Slot,
     /// The sender's clock, microseconds.
     capture: u64,
+    /// When the first of it came, if not as a repair.
+    came: Option<Time>,
     /// When its first flight counts as over.
     over_at: Time,
     /// That is certain: its last symbol or a newer frame came.
@@ -87,6 +89,16 @@ struct Open {
     next_round: Option<Time>,
     /// How often the newest of these reports was sent.
     sent: usize,
+}
+
+impl Open {
+    /// When it is given up. A frame that began to come late was late already when it left, or the
+    /// path is longer now: the next ones are as late.
+    fn deadline(&self, clock: &Clock, latency: Duration) -> Time {
+        let deadline = clock.map(self.capture) + latency;
+        self.came
+            .map_or(deadline, |came| deadline.max(came + latency / 2))
+    }
 }
 
 /// What reports are timed by.
@@ -322,13 +334,9 @@ impl Reassembly {
                 .max((number + 1).saturating_sub(WINDOW));
             self.memory += size;
             self.skip(number, fragment.skipped);
-            self.open(
-                now,
-                number,
-                Assembly::new(fragment, symbol.len() as u16),
-                capture,
-                timing,
-            );
+            let assembly = Assembly::new(fragment, symbol.len() as u16);
+            let came = (fragment.flags & FLAG_REPAIR == 0).then_some(now);
+            self.open(now, number, assembly, (capture, came), timing);
         }
         self.newest = self.newest.max(Some(number));
         let Some(open) = self.frames.get_mut(&number) else {
@@ -378,7 +386,14 @@ impl Reassembly {
 
     /// Opens a frame, and those before it that nothing came of; the older ones' first flights are
     /// over.
-    fn open(&mut self, now: Time, number: u64, assembly: Assembly, capture: u64, timing: Timing) {
+    fn open(
+        &mut self,
+        now: Time,
+        number: u64,
+        assembly: Assembly,
+        (capture, came): (u64, Option<Time>),
+        timing: Timing,
+    ) {
         let over_at = now + timing.reorder;
         let begin = self.next.max(self.newest.map(|newest| newest + 1));
         let begin = begin.map(|begin| begin.max(self.given_up_before));
@@ -398,6 +413,7 @@ impl Reassembly {
             let open = Open {
                 slot: Slot::Unseen,
                 capture: captured + share,
+                came: None,
                 over_at,
                 over: true,
                 report_at: Some(over_at),
@@ -418,6 +434,7 @@ impl Reassembly {
         let open = Open {
             slot,
             capture,
+            came,
             over_at,
             over: false,
             report_at: Some(over_at),
@@ -469,7 +486,7 @@ impl Reassembly {
             if open.report_at.is_none_or(|at| at > now) {
                 continue;
             }
-            let deadline = clock.map(open.capture) + latency;
+            let deadline = open.deadline(clock, latency);
             let answered = |report: &Time| *report + timing.rtt <= deadline;
             if open.reports == 0 || open.next_round.is_some_and(|at| at <= now) {
                 open.reports += 1;
@@ -539,7 +556,7 @@ impl Reassembly {
     /// When frame `number`, not whole, is given up.
     fn deadline(&self, number: u64, clock: &Clock) -> Option<Time> {
         match self.frames.range(number..).next() {
-            Some((_, open)) => Some(clock.map(open.capture) + self.latency),
+            Some((_, open)) => Some(open.deadline(clock, self.latency)),
             None => self.end.map(|(_, deadline)| deadline),
         }
     }
