@@ -259,7 +259,7 @@ pub(crate) struct ServeOptions {
     pub(crate) seconds: u32,
 
     /// Instead, of the relay: on each output one viewer that is throttled, then 500 that take
-    /// nothing.
+    /// nothing (over WebRTC 63, all that it lets watch beside another one).
     #[arg(long)]
     pub(crate) slow: bool,
 

@@ -27,6 +27,8 @@ const SHARE: f64 = 0.3;
 const BACK: f64 = 200.0;
 /// Viewers that take nothing, and how long they are looked at.
 const STALLED: usize = 500;
+/// The same over WebRTC, where the path ends: the relay lets 64 watch, one of which sees all.
+const CUT_OFF: usize = 63;
 const LOOK: Duration = Duration::from_secs(15);
 /// How often the memory is looked at.
 const ROUND: Duration = Duration::from_millis(250);
@@ -44,7 +46,7 @@ struct Outcome {
 }
 
 /// Viewers of all outputs at once take 30 % of what there is for so long, then all: when are they
-/// back? Then 500 at a time take nothing.
+/// back? Then many at a time take nothing.
 pub(super) fn run(relay: &Relay, throttled: Duration) -> anyhow::Result<()> {
     let stop = Arc::new(AtomicBool::new(false));
     let sending = cameras(relay.cameras, stop.clone())?;
@@ -167,28 +169,59 @@ fn follow(
 
 /// Many viewers of each output take nothing at all: what does the relay keep for them?
 fn stall(relay: &Relay) -> anyhow::Result<()> {
-    let mut table = Table::new(["", "memory of the relay", "another viewer missed"]);
+    let mut table = Table::new([
+        "",
+        "viewers",
+        "memory of the relay",
+        "another viewer missed",
+    ]);
     for output in Output::ALL {
-        // Over UDP nobody can stop taking; who is not heard is gone after six seconds.
-        if output == Output::WebRtc {
-            continue;
-        }
+        let count = if output == Output::WebRtc {
+            CUT_OFF
+        } else {
+            STALLED
+        };
         let deadline = Instant::now() + DEADLINE;
         let before = relay.sample()?.memory;
+        let mut most = before;
         let free = Free::start(output, relay, deadline)?;
-        let viewers: Vec<_> = (0..STALLED)
-            .map(|_| output.open(relay, deadline))
-            .collect::<anyhow::Result<_>>()?;
-        let (begin, mut most) = (Instant::now(), before);
+        let mut viewers = Vec::new();
+        for _ in 0..count {
+            viewers.extend(stalled(output, relay, deadline)?);
+            most = relay.sample()?.memory.max(most);
+        }
+        let begin = Instant::now();
         while begin.elapsed() < LOOK {
             most = relay.sample()?.memory.max(most);
             thread::sleep(ROUND);
         }
         drop(viewers);
-        table.row([output.name().into(), grown(before, most), free.end()?]);
+        let memory = grown(before, most);
+        table.row([output.name().into(), count.to_string(), memory, free.end()?]);
     }
-    println!("{STALLED} viewers at a time that take nothing:\n\n{table}");
+    println!(
+        "Viewers that take nothing, of one output at a time. Over WebRTC the path to them carries \
+         nothing any more after their first picture:\n\n{table}"
+    );
     Ok(())
+}
+
+/// A viewer that takes nothing while it is kept. Over UDP nobody can: there the path to it ends,
+/// and it goes on saying that it is there.
+fn stalled(
+    output: Output,
+    relay: &Relay,
+    deadline: Instant,
+) -> anyhow::Result<Option<Box<dyn Watching>>> {
+    let (mut viewer, narrowing) = output.open(relay, deadline)?;
+    if output != Output::WebRtc {
+        return Ok(Some(viewer));
+    }
+    viewer.next()?;
+    narrowing.cut();
+    // It ends when it has waited for too long.
+    thread::spawn(move || while viewer.next().is_ok() {});
+    Ok(None)
 }
 
 fn grown(before: u64, most: u64) -> String {

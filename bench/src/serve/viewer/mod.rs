@@ -137,6 +137,13 @@ impl Narrowing {
             Self::Path(proxy) => webrtc::narrow(proxy, rate),
         }
     }
+
+    /// Lets nothing through any more, where what is on the way takes longer.
+    pub(crate) fn cut(&self) {
+        if let Self::Path(proxy) = self {
+            webrtc::cut(proxy);
+        }
+    }
 }
 
 /// A player, whose pictures are told apart by their RTP times.

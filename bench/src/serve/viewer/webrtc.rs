@@ -43,6 +43,15 @@ pub(super) fn narrow(path: &Proxy, rate: Option<f64>) {
     path.set(Direction::Back, conditions);
 }
 
+/// Lets nothing through to the viewers any more.
+pub(super) fn cut(path: &Proxy) {
+    let conditions = Conditions {
+        down: true,
+        ..Conditions::clean(DELAY)
+    };
+    path.set(Direction::Back, conditions);
+}
+
 impl Browser {
     /// Asks for a camera by WHEP, again until `deadline` where there is no such one yet.
     pub(super) fn open(port: u16, camera: &str, deadline: Instant) -> anyhow::Result<Self> {
