@@ -24,6 +24,11 @@ const DECREASE_AT_LEAST: f64 = 0.9;
 const SLIGHT: f64 = 0.4;
 /// What a decrease leaves of the target then.
 const YIELD: f64 = 0.92;
+/// By which power of what one gets, as a share of what others do, it gives way by more or less:
+/// some of them meet the queue far more often.
+const YIELD_POWER: f64 = 3.0;
+/// So many times as much at most.
+const MOST_YIELD: f64 = 2.0;
 /// After a decrease, a queue that only begins to stand is given this time to empty.
 const EMPTYING: Duration = Duration::from_millis(350);
 /// Packets that come at less than this share of the rate at which they are sent fill a queue.
@@ -174,7 +179,7 @@ impl Rate {
             return None;
         }
         let standing = self.queue_delay().max(self.measure.wait());
-        self.decrease(congestion)?;
+        self.decrease(now, congestion)?;
         (self.congested, self.decreased) = (now, now);
         self.carried = self.measure.capacity().unwrap_or(self.carried);
         // A queue that frames still pass in time, and has room, empties by itself.
@@ -230,10 +235,14 @@ impl Rate {
     }
 
     /// Lowers the target; `None` where nothing is known of what to lower it to.
-    fn decrease(&mut self, congestion: Congestion) -> Option<()> {
+    fn decrease(&mut self, now: Time, congestion: Congestion) -> Option<()> {
         let delivered = self.measure.delivered()?;
         let below = match (congestion, self.measure.capacity(), self.target) {
-            (Congestion::Slight, _, target) => target?.min(delivered * HEADROOM) * YIELD,
+            (Congestion::Slight, _, target) => {
+                let share = self.told_share(now).unwrap_or(1.0);
+                let weight = share.powf(YIELD_POWER).min(MOST_YIELD);
+                target?.min(delivered * HEADROOM) * (1.0 - (1.0 - YIELD) * weight)
+            }
             (Congestion::Heavy, Some(capacity), target) => {
                 let most = target.map_or(f64::MAX, |target| target * DECREASE_AT_LEAST);
                 most.min(capacity * DECREASE)
@@ -245,14 +254,18 @@ impl Rate {
         Some(())
     }
 
+    /// What comes through, as a share of the mean of those behind the same bottleneck.
+    fn told_share(&self, now: Time) -> Option<f64> {
+        let (told, share) = self.share?;
+        (now.since(told) < SHARE_LASTS).then_some(share)
+    }
+
     /// Moves the target towards what others get behind the same bottleneck.
     fn even_out(&mut self, now: Time) {
         let passed = self.evened.map_or(Duration::ZERO, |last| now.since(last));
         self.evened = Some(now);
-        let share = self
-            .share
-            .filter(|(told, _)| now.since(*told) < SHARE_LASTS);
-        let (Some((_, share)), Some(delivered)) = (share, self.measure.delivered()) else {
+        let (Some(share), Some(delivered)) = (self.told_share(now), self.measure.delivered())
+        else {
             return;
         };
         let Some(target) = self.target else {

@@ -360,6 +360,18 @@ fn small_and_large_ones_do_too() {
 }
 
 #[test]
+fn those_with_pictures_of_a_few_packets_are_not_several_times_apart() {
+    for seed in 1..=8 {
+        let scenario = Scenario {
+            rate: 2_000_000,
+            content: 30_000.0,
+            ..usual(seed)
+        };
+        run(&scenario).assert_even(1.0, &scenario);
+    }
+}
+
+#[test]
 fn one_that_sent_little_for_a_while_has_its_share_back_10_seconds_later() {
     let scenario = |seed, queue| Scenario {
         queue: ms(queue),
