@@ -24,6 +24,8 @@ const LINGER: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(100);
 /// See [`PAUSE`].
 const LONGEST_PAUSE: Duration = Duration::from_millis(800);
+/// The same where viewers have something else to see.
+const SMALL_PAUSE: Duration = Duration::from_secs(10);
 /// A worker that answers nothing for this long is replaced.
 const ANSWER: Duration = Duration::from_secs(5);
 /// What may wait for the worker of what builds on what was before.
@@ -332,6 +334,10 @@ impl Work {
             true => self.source.attach_next(consumer.clone()),
             false => self.source.attach(consumer.clone()),
         };
+        let longest = match self.rendition {
+            Rendition::Whole => LONGEST_PAUSE,
+            Rendition::Small => SMALL_PAUSE,
+        };
         let mut pause = PAUSE;
         while !self.shared.stops() {
             let began = Instant::now();
@@ -342,7 +348,7 @@ impl Work {
                         return;
                     }
                     self.suspect();
-                    if began.elapsed() > LONGEST_PAUSE * 4 {
+                    if began.elapsed() > longest * 4 {
                         pause = PAUSE;
                     }
                     tracing::warn!(
@@ -350,7 +356,7 @@ impl Work {
                         self.camera
                     );
                     self.wait(woken, pause);
-                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    pause = (pause * 2).min(longest);
                 }
             }
         }

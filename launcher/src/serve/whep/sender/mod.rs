@@ -265,8 +265,11 @@ impl Sender {
         let dropped = self.consumer.dropped();
         let rendition = match rendition {
             Rendition::Whole => {
-                let is_limited = dropped > self.dropped && self.rate >= WORTH;
-                if !is_limited {
+                if self.carries_all() {
+                    // This process came late.
+                    self.dropped = dropped;
+                }
+                if dropped == self.dropped || self.rate < WORTH {
                     return None;
                 }
                 self.hold = match held < self.hold * 2 {
@@ -276,8 +279,7 @@ impl Sender {
                 Rendition::Small
             }
             Rendition::Small => {
-                let carries = self.estimate.as_f64() >= self.rate * ROOM;
-                if !carries || held < self.hold {
+                if !self.carries_all() || held < self.hold {
                     return None;
                 }
                 Rendition::Whole
@@ -286,6 +288,11 @@ impl Sender {
         self.wanted = (rendition, now);
         self.dropped = dropped;
         Some(rendition)
+    }
+
+    /// Whether the path has room for the whole stream.
+    fn carries_all(&self) -> bool {
+        self.estimate.as_f64() >= self.rate * ROOM
     }
 
     /// Gives str0m the next frame, if it has room for it.
@@ -342,7 +349,7 @@ impl Sender {
         let (before, at) = self.probed;
         let dropped = self.consumer.dropped();
         let is_small = self.wanted.0 == Rendition::Small;
-        let lacks = is_small && self.estimate.as_f64() < self.rate * ROOM;
+        let lacks = is_small && !self.carries_all();
         if !(dropped > before || lacks) || now - at < PROBE_INTERVAL {
             return Ok(false);
         }
