@@ -55,6 +55,8 @@ pub(crate) struct Assembly {
     parity: Vec<(u8, u16, Vec<u8>)>,
     /// Symbols, of all blocks, still needed.
     lacking: usize,
+    /// The last place of a symbol that came.
+    last_place: Option<usize>,
     /// Symbols that took part through parity rather than as themselves.
     pub(crate) repaired: bool,
 }
@@ -75,6 +77,7 @@ impl Assembly {
             have: vec![Have::default(); layout.blocks.into()],
             parity: Vec::new(),
             lacking: layout.symbols(),
+            last_place: None,
             repaired: false,
         }
     }
@@ -94,6 +97,13 @@ impl Assembly {
         (0..self.layout.blocks)
             .map(|block| self.deficit(block) as u8)
             .collect()
+    }
+
+    /// Symbols of all blocks still needed, where those that came are the first ones, without a gap.
+    pub(crate) fn lacking_in_order(&self) -> Option<usize> {
+        let came = self.layout.symbols().checked_sub(self.lacking)?;
+        let in_order = self.last_place.is_some_and(|place| place + 1 == came);
+        in_order.then_some(self.lacking)
     }
 
     /// How many more symbols a block needs.
@@ -122,6 +132,8 @@ impl Assembly {
             return Added::Duplicate;
         }
         have.insert(fragment.symbol);
+        let place = layout.place(fragment.block, fragment.symbol);
+        self.last_place = self.last_place.max(Some(place));
         if fragment.symbol < u16::from(fragment.k) {
             self.place(fragment.block, fragment.symbol, symbol);
         } else {

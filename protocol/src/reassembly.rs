@@ -445,6 +445,18 @@ impl Reassembly {
         self.frames.insert(number, open);
     }
 
+    /// Symbols that the one frame lacks that is coming; `None` where another one waits, or a symbol
+    /// of it may have got lost: what comes next is then not known.
+    pub(crate) fn lacking(&self) -> Option<usize> {
+        let (_, open) = self.frames.first_key_value()?;
+        match &open.slot {
+            Slot::Open(assembly) if self.frames.len() == 1 && !open.over && open.reports == 0 => {
+                assembly.lacking_in_order()
+            }
+            _ => None,
+        }
+    }
+
     // Reports.
 
     /// When a deficit is to be reported.

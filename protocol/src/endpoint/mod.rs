@@ -209,6 +209,9 @@ pub struct Endpoint {
     admissions: Admissions,
     memory: usize,
     ready: VecDeque<PeerId>,
+    /// Peers of which datagrams came, and when, whose consequences are not seen to yet.
+    unsettled: Vec<PeerId>,
+    unsettled_at: Time,
     timers: BTreeSet<(Time, PeerId)>,
     loose: VecDeque<(SocketAddr, Vec<u8>)>,
     events: VecDeque<(PeerId, Event)>,
@@ -236,6 +239,8 @@ impl Endpoint {
             admissions: Admissions::default(),
             memory: 0,
             ready: VecDeque::new(),
+            unsettled: Vec::new(),
+            unsettled_at: Time::default(),
             timers: BTreeSet::new(),
             loose: VecDeque::new(),
             events: VecDeque::new(),
@@ -473,7 +478,8 @@ impl Endpoint {
     }
 
     /// Takes one datagram, which is decrypted in place. It `arrived` from the network before `now`,
-    /// where it was not read at once: the path is judged by that.
+    /// where it was not read at once: the path is judged by that. Of many that are at hand all are to
+    /// be taken before anything is polled.
     pub fn handle_datagram(
         &mut self,
         now: Time,
@@ -496,6 +502,7 @@ impl Endpoint {
 
     /// Carries out what is due. Call it when [`Self::poll_timeout`] has passed.
     pub fn handle_timeout(&mut self, now: Time) {
+        self.settle_all();
         while let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now) {
             self.timers.remove(&(at, id));
             if let Some(peer) = self.peers.get_mut(&id) {
@@ -507,7 +514,22 @@ impl Endpoint {
 
     /// When to call [`Self::handle_timeout`] at the latest.
     pub fn poll_timeout(&self) -> Option<Time> {
+        if !self.unsettled.is_empty() {
+            return Some(self.unsettled_at);
+        }
         self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Until when datagrams that come may wait to be read without harm, as far as can be told:
+    /// a frame is coming packet by packet, lacks many still, and nothing else is to be expected.
+    /// `None`: read what comes at once. What is due by [`Self::poll_timeout`] remains so.
+    pub fn poll_lull(&self) -> Option<Time> {
+        let mut sessions = self
+            .peers
+            .values()
+            .map(|peer| peer.session.as_ref()?.lull());
+        let first = sessions.next()??;
+        sessions.try_fold(first, |least, one| Some(least.min(one?)))
     }
 
     /// Writes the next batch of datagrams for one remote, of equal size but for the last,
@@ -519,6 +541,7 @@ impl Endpoint {
         buffer: &mut Vec<u8>,
     ) -> Option<Transmit> {
         buffer.clear();
+        self.settle_all();
         if let Some((remote, datagram)) = self.loose.pop_front() {
             buffer.extend_from_slice(&datagram);
             return Some(Transmit {
@@ -556,6 +579,7 @@ impl Endpoint {
 
     /// The next thing that happened.
     pub fn poll_event(&mut self) -> Option<(PeerId, Event)> {
+        self.settle_all();
         self.events.pop_front()
     }
 

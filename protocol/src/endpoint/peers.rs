@@ -61,6 +61,8 @@ pub(super) struct Peer {
     pub(super) scheduled: Option<Time>,
     /// Stands in `ready`.
     pub(super) ready: bool,
+    /// Stands in `unsettled`.
+    pub(super) unsettled: bool,
     /// The target bitrate told last.
     pub(super) told_bitrate: Option<u64>,
     /// Of earlier sessions.
@@ -97,6 +99,7 @@ impl Endpoint {
             session,
             scheduled: None,
             ready: false,
+            unsettled: false,
             told_bitrate: None,
             past: Stats::default(),
         };

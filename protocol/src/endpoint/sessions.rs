@@ -8,7 +8,7 @@ use super::peers::{Listening, Peer, RETRY_REFUSED, Side};
 use super::{Endpoint, Event, PeerId};
 use crate::handshake::Caller;
 use crate::reassembly::Output;
-use crate::session::{Happened, MAX_RECEIVE_MEMORY};
+use crate::session::{Broken, Happened, MAX_RECEIVE_MEMORY};
 use crate::wire::control::Message;
 use crate::wire::header::Header;
 use crate::{Code, Time};
@@ -34,6 +34,7 @@ impl Endpoint {
             Peer {
                 session: Some(session),
                 side,
+                unsettled,
                 ..
             },
         )) = peer
@@ -67,20 +68,47 @@ impl Endpoint {
         if matches!(result, Ok(false)) {
             return;
         }
-        if let Some(Peer {
-            side: Side::Listening(listening),
-            ..
-        }) = self.peers.get_mut(&id)
+        if let Side::Listening(listening) = side
             && !std::mem::replace(&mut listening.proved, true)
         {
             self.unproved.remove(&id);
         }
-        self.revive(id);
-        self.tell_bitrate(id);
-        self.digest(now, id, happened);
-        let result = result.map(|_| ()).and_then(|()| self.renew_keys(now, id));
-        self.settle(now, id, result);
-        self.share_out(now);
+        if !std::mem::replace(unsettled, true) {
+            self.unsettled.push(id);
+        }
+        self.unsettled_at = now;
+        if !happened.is_empty() || result.is_err() {
+            self.revive(id);
+            self.digest(now, id, happened);
+        }
+        if result.is_err() {
+            self.settle(now, id, Err(Broken));
+        }
+    }
+
+    /// Sees to what datagrams led to that came since the last time: once for all of them, as many
+    /// come together.
+    pub(super) fn settle_all(&mut self) {
+        let now = self.unsettled_at;
+        while let Some(id) = self.unsettled.pop() {
+            let Some(peer) = self.peers.get_mut(&id) else {
+                continue;
+            };
+            peer.unsettled = false;
+            let Some(session) = &mut peer.session else {
+                continue;
+            };
+            let before = session.receive_memory();
+            let mut happened = Vec::new();
+            let polled = session.poll_streams(now, &mut happened);
+            self.memory = self.memory - before + session.receive_memory();
+            self.revive(id);
+            self.tell_bitrate(id);
+            self.digest(now, id, happened);
+            let result = polled.and_then(|()| self.renew_keys(now, id));
+            self.settle(now, id, result);
+            self.share_out(now);
+        }
     }
 
     /// Caller: a session thought lost is heard again.

@@ -2,6 +2,7 @@
 
 mod delays;
 mod epochs;
+mod lull;
 mod mtu;
 mod pace;
 mod path;
@@ -453,6 +454,12 @@ impl Session {
             .unwrap_or(now)
     }
 
+    /// Until when nothing that comes can be of use at once; `None`: the next thing may.
+    pub(crate) fn lull(&self) -> Option<Time> {
+        let only_receives = !self.sender.has_streams() && self.closing.is_none();
+        self.receiver.lull().filter(|_| only_receives)
+    }
+
     /// Appends one batch of datagrams, each of the size returned but the last, which may be
     /// shorter; `None` where there is nothing to send.
     pub(crate) fn write_batch(
@@ -548,7 +555,7 @@ impl Session {
     // Receiving.
 
     /// Takes a DATA datagram of this session, now, that arrived then. Returns whether it was
-    /// authentic and new.
+    /// authentic and new; [`Self::poll_streams`] is to follow.
     pub(crate) fn handle_data(
         &mut self,
         [now, arrived]: [Time; 2],
@@ -638,7 +645,6 @@ impl Session {
                 }
             }
         }
-        self.poll_streams(now, out)?;
         Ok(true)
     }
 

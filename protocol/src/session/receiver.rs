@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Happened;
 use super::delays::Delays;
+use super::lull::Lull;
 use crate::clock::Clock;
 use crate::loss::{CLUSTERED, LossEstimator};
 use crate::reassembly::{Limits, Outcome, Reassembly, ReceiveCounters, Timing};
@@ -54,6 +55,7 @@ pub(crate) struct Receiver {
     /// Time of the last symbol, and the longest gap inside frames lately.
     last_symbol: Option<Time>,
     gap: Duration,
+    lull: Lull,
     delays: Delays,
     /// Bytes that had come when that was last asked, and bits per second, smoothed.
     arriving: (u32, f64),
@@ -81,6 +83,7 @@ impl Receiver {
             spread_of: None,
             last_symbol: None,
             gap: Duration::ZERO,
+            lull: Lull::default(),
             delays: Delays::default(),
             arriving: (0, 0.0),
             share: 0,
@@ -183,7 +186,7 @@ impl Receiver {
             self.clock.observe(arrived, capture);
             self.measure(arrived, fragment, capture);
         }
-        self.unreported.get_or_insert(now);
+        self.unreported.get_or_insert(arrived);
         let timing = self.timing(rtt);
         let stream = self.stream(fragment.stream);
         let whole = stream.whole();
@@ -205,6 +208,7 @@ impl Receiver {
             if let Some(spread) = self.spreads.back_mut().filter(|_| is_data) {
                 *spread = late.max(*spread);
             }
+            self.lull.observe(now);
             if let Some(last) = self.last_symbol {
                 self.gap = now.since(last).max(self.gap - self.gap / 512);
             }
@@ -216,6 +220,7 @@ impl Receiver {
                 self.spreads.pop_front();
             }
             self.largest_spreads = self.spreads.iter().copied().fold(Default::default(), with);
+            self.lull.begin(now);
             self.spreads.push_back(late);
             self.spread_of = Some(frame);
         }
@@ -249,6 +254,17 @@ impl Receiver {
             .values()
             .filter_map(|stream| stream.poll_timeout(&self.clock))
             .min()
+    }
+
+    /// Until when nothing that comes can make a frame whole, as fast as packets come; `None`: what
+    /// comes next may.
+    pub(crate) fn lull(&self) -> Option<Time> {
+        let mut streams = self.streams.values();
+        let lacking = streams.next()?.lacking()?;
+        match streams.next() {
+            None => self.lull.until(lacking),
+            Some(_) => None,
+        }
     }
 
     /// When to report.

@@ -476,6 +476,11 @@ impl Sender {
         None
     }
 
+    /// Whether it ever had something to send.
+    pub(crate) fn has_streams(&self) -> bool {
+        !self.streams.is_empty()
+    }
+
     pub(crate) fn budget(&self) -> Duration {
         self.budget
     }

@@ -4,6 +4,7 @@ mod abuse;
 mod breadth;
 mod clocks;
 mod gaps;
+mod lulls;
 mod path;
 mod rate;
 mod repair;

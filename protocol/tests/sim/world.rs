@@ -89,6 +89,10 @@ pub struct World {
     came: BTreeMap<u64, Time>,
     /// Whether it is told when that came.
     pub stamps: bool,
+    /// Whether the relay's thread reads nothing while its endpoint says that this can wait.
+    pub lulls: bool,
+    /// How often it read something.
+    pub reads: u64,
     counter: u64,
     pub events: Vec<(SocketAddr, PeerId, Event)>,
     pub datagrams: u64,
@@ -131,6 +135,8 @@ impl World {
             deaf: None,
             came: BTreeMap::new(),
             stamps: true,
+            lulls: false,
+            reads: 0,
             counter: 0,
             events: Vec::new(),
             datagrams: 0,
@@ -261,6 +267,16 @@ impl World {
         until.filter(|until| *until > self.now)
     }
 
+    /// Has the relay's thread wait while nothing that comes can be of use, as ports do.
+    fn leave_unread(&mut self) {
+        let relay = self.hosts.get(&address(RELAY)).filter(|_| self.lulls);
+        let lull = relay.and_then(|relay| Some((relay.poll_lull()?, relay.poll_timeout())));
+        if let Some((until, due)) = lull {
+            let until = due.map_or(until, |due| due.min(until));
+            self.held.insert(address(RELAY), until);
+        }
+    }
+
     fn transmit(&mut self) {
         let mut buffer = Vec::new();
         let addresses: Vec<_> = self.hosts.keys().copied().collect();
@@ -356,6 +372,7 @@ impl World {
         let mut steps = 0u64;
         loop {
             self.transmit();
+            self.leave_unread();
             let flight = self.flights.first_key_value().map(|((at, _), _)| *at);
             let timers = self.hosts.iter().filter_map(|(at, endpoint)| {
                 let due = endpoint.poll_timeout()?;
@@ -373,6 +390,7 @@ impl World {
             assert!(steps < 50_000_000, "the endpoints keep busy without end");
             self.now = self.now.max(next);
             let mut held = Vec::new();
+            let mut read = false;
             while let Some(entry) = self.flights.first_entry().filter(|e| e.key().0 <= self.now) {
                 let (at, number) = *entry.key();
                 let (from, to, mut datagram) = entry.remove();
@@ -383,11 +401,13 @@ impl World {
                 }
                 let came = self.came.remove(&number).filter(|_| self.stamps);
                 let now = self.clocks.get(&to).map_or(self.now, |c| c.at(self.now));
+                read |= to == address(RELAY);
                 if let Some(endpoint) = self.hosts.get_mut(&to) {
                     endpoint.handle_datagram(now, came.unwrap_or(now), from, &mut datagram);
                 }
             }
             self.flights.extend(held);
+            self.reads += u64::from(read);
             let now = self.now;
             let running: Vec<_> = self.hosts.keys().copied().collect();
             for at in running {

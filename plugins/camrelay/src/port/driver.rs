@@ -21,6 +21,9 @@ use super::{CAT, PortError, clock};
 /// Datagram batches taken in a row before something is sent.
 const MAX_BATCHES: usize = 8;
 
+/// Lull that is worth a system call more.
+const SHORTEST_LULL: Duration = Duration::from_micros(500);
+
 /// What a port does with the events of its endpoint.
 pub(super) trait Side: Send + 'static {
     /// Takes an event; what it leads to outside goes to `out`.
@@ -65,6 +68,14 @@ struct Core<S> {
     endpoint: Endpoint,
     side: S,
     stop: Option<Stop>,
+}
+
+/// How long the thread has nothing to do.
+struct Pause {
+    /// Unless something comes; `None`: for ever.
+    timeout: Option<Duration>,
+    /// Although datagrams may come.
+    lull: Option<Duration>,
 }
 
 struct Stop {
@@ -178,29 +189,36 @@ impl<S: Side> Driver<S> {
         let mut out = Vec::new();
         let mut readable = false;
         loop {
-            let mut due = self.advance(&mut incoming, &mut out);
-            self.deliver(&mut out);
+            let mut due = None;
+            // What is at hand is taken before what is due: it came before that.
             for _ in 0..MAX_BATCHES {
+                if readable {
+                    readable = self
+                        .socket
+                        .recv(&mut incoming, &mut outgoing)
+                        .unwrap_or_else(|error| {
+                            gst::debug!(CAT, "cannot receive: {error}");
+                            false
+                        });
+                }
+                due = self.advance(&mut incoming, &mut out);
+                self.deliver(&mut out);
                 if !readable {
                     break;
                 }
-                readable = self
-                    .socket
-                    .recv(&mut incoming, &mut outgoing)
-                    .unwrap_or_else(|error| {
-                        gst::debug!(CAT, "cannot receive: {error}");
-                        false
-                    });
-                due = self.advance(&mut incoming, &mut out);
-                self.deliver(&mut out);
             }
             self.flush(&mut outgoing);
-            let Some(timeout) = self.timeout(due, outgoing.is_pending()) else {
+            let sending = outgoing.is_pending();
+            let Some(Pause { timeout, lull }) = self.pause(due, sending) else {
                 return Ok(());
             };
-            readable = self
-                .waiter
-                .wait(&self.socket, outgoing.is_pending(), timeout)?;
+            readable = match lull {
+                Some(lull) if !readable && !sending => {
+                    self.waiter.wait_for_call(lull)?;
+                    true
+                }
+                _ => self.waiter.wait(&self.socket, sending, timeout)?,
+            };
         }
     }
 
@@ -256,7 +274,7 @@ impl<S: Side> Driver<S> {
     }
 
     /// How long to wait for something to do; `None`: the port is done.
-    fn timeout(&self, due: Option<Time>, sending: bool) -> Option<Option<Duration>> {
+    fn pause(&self, due: Option<Time>, sending: bool) -> Option<Pause> {
         let mut core = self.lock();
         let now = clock::now();
         let mut due = [due, core.endpoint.poll_timeout()]
@@ -274,6 +292,11 @@ impl<S: Side> Driver<S> {
             }
             due = Some(due.map_or(stop.deadline, |due| due.min(stop.deadline)));
         }
-        Some(due.map(|due| due.since(now)))
+        let lull = core.endpoint.poll_lull();
+        let lull = lull.map(|lull| due.map_or(lull, |due| due.min(lull)).since(now));
+        Some(Pause {
+            timeout: due.map(|due| due.since(now)),
+            lull: lull.filter(|lull| *lull >= SHORTEST_LULL),
+        })
     }
 }

@@ -45,18 +45,32 @@ impl Waiter {
             PollFd::new(&socket, PollFlags::IN | writable),
             PollFd::new(&self.called, PollFlags::IN),
         ];
+        self.poll(&mut fds, timeout)?;
+        Ok(fds[0].revents().intersects(PollFlags::IN | PollFlags::ERR))
+    }
+
+    /// Waits until this was woken, or `timeout` is over, whatever comes.
+    pub(super) fn wait_for_call(&self, timeout: Duration) -> io::Result<()> {
+        let mut fds = [PollFd::new(&self.called, PollFlags::IN)];
+        self.poll(&mut fds, Some(timeout))
+    }
+
+    /// Waits for one of `fds`, the last of which is what is called.
+    fn poll(&self, fds: &mut [PollFd], timeout: Option<Duration>) -> io::Result<()> {
         // Longer than the system can wait is for ever.
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        match poll(&mut fds, timeout.as_ref()) {
-            Ok(_) => {}
-            Err(Errno::INTR) => return Ok(false),
+        match poll(fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        if !fds[1].revents().is_empty() {
+        if fds
+            .last()
+            .is_some_and(|called| !called.revents().is_empty())
+        {
             // Only this thread reads, and what it reads away may be nothing already.
             let _ = rustix::io::read(&self.called, &mut [0; 8]);
         }
-        Ok(fds[0].revents().intersects(PollFlags::IN | PollFlags::ERR))
+        Ok(())
     }
 }
 
@@ -96,5 +110,11 @@ mod tests {
         socket.send_to(b"x", own).unwrap();
         assert!(waiter.wait(&socket, false, None).unwrap());
         assert!(waiter.wait(&socket, false, SOON).unwrap(), "it is not read");
+        // But not of a wait for a call alone.
+        let begin = Instant::now();
+        waiter.wait_for_call(Duration::from_millis(1)).unwrap();
+        assert!(begin.elapsed() >= Duration::from_millis(1));
+        waiter.wake().unwrap();
+        waiter.wait_for_call(Duration::MAX).unwrap();
     }
 }
