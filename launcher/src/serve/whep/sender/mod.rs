@@ -53,6 +53,8 @@ const HOLD: Duration = Duration::from_secs(2);
 const LONGEST_HOLD: Duration = Duration::from_secs(60);
 /// Streams of fewer bits a second are not made smaller.
 const WORTH: f64 = 600_000.0;
+/// Packets kept to be sent again, half a megabyte: half a second of 8 Mbit/s.
+const RESENT: usize = 400;
 /// What a path carries in any case, in bits a second.
 const MIN_RATE: f64 = 10_000.0;
 
@@ -144,6 +146,7 @@ pub fn config(crypto: Arc<CryptoProvider>, certificate: DtlsCert, rate: f64) -> 
         .clear_codecs()
         .enable_h264(true)
         .enable_bwe(Some(desired(rate)))
+        .set_send_buffer_video(RESENT)
 }
 
 /// What a path has to carry so that a key frame of such a stream is not late either; also what
