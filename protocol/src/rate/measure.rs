@@ -179,11 +179,19 @@ impl Measure {
     pub(super) fn queue_delay(&self) -> Duration {
         let recent = self.recent.iter().map(|(_, delay)| *delay).min();
         match (recent, self.base()) {
-            (Some(recent), Some(base)) if self.recent.len() >= STANDING_REPORTS => {
+            (Some(recent), Some(base)) if self.agree() => {
                 Duration::from_micros((recent - base).max(0) as u64)
             }
             _ => Duration::ZERO,
         }
+    }
+
+    /// Whether there are as many reports lately as have to agree. Those of a path that stood still for
+    /// a moment come all at once.
+    fn agree(&self) -> bool {
+        let span = self.recent.front().zip(self.recent.back());
+        let spans = span.is_some_and(|((first, _), (last, _))| last.since(*first) >= STANDING / 2);
+        spans && self.recent.len() >= STANDING_REPORTS
     }
 
     /// How long each packet that was sampled for the newest report waited in queues.

@@ -149,3 +149,33 @@ fn a_burst_after_a_while_without_reports_is_no_congestion() {
         assert_eq!(rate.target(), None, "frame {frame}");
     }
 }
+
+#[test]
+fn a_path_that_stands_still_for_a_moment_is_no_congestion() {
+    let mut rate = Rate::default();
+    let frame_time = Duration::from_nanos(33_333_333);
+    for frame in 0..60u32 {
+        let sent = Time::from_nanos(1_000_000_000) + frame_time * frame;
+        rate.on_sent(sent, frame.into(), 9000);
+        // What is sent for 130 ms comes 130 ms after the first of it, all at once.
+        let held = match frame {
+            40..44 => Duration::from_millis(130) - frame_time * (frame - 40),
+            _ => Duration::ZERO,
+        };
+        let arrival = sent + Duration::from_millis(10) + held;
+        let feedback = Feedback {
+            largest: frame.into(),
+            packets: frame + 1,
+            bytes: (frame + 1) * 9000,
+            samples: vec![Sample {
+                back: 0,
+                arrival: arrival.low_micros(),
+            }],
+            ..Feedback::default()
+        };
+        let told = arrival + Duration::from_millis(10) + Duration::from_micros(100) * (frame % 4);
+        let rtt = Duration::from_millis(20);
+        rate.on_feedback(told, &feedback, rtt, rtt);
+        assert_eq!(rate.target(), None, "frame {frame}");
+    }
+}
