@@ -460,14 +460,19 @@ fn a_worker_that_dies_is_replaced_and_one_that_nobody_needs_ends() {
     relay.launcher.stop();
 }
 
-#[test]
-fn a_worker_ends_when_nobody_hears_it() {
-    let mut worker = Command::new(env!("CARGO_BIN_EXE_launcher"))
+/// A worker whose pipes are here.
+fn worker() -> Child {
+    Command::new(env!("CARGO_BIN_EXE_launcher"))
         .arg("worker")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .expect("it runs");
+        .expect("it runs")
+}
+
+#[test]
+fn a_worker_ends_when_nobody_hears_it() {
+    let mut worker = worker();
     // As after the relay was killed; but what it wrote last goes on and on.
     drop(worker.stdout.take());
     let mut pipe = worker.stdin.take().expect("piped");
@@ -525,12 +530,7 @@ fn units() -> Vec<Vec<u8>> {
 
 #[test]
 fn a_worker_makes_h264_smaller_and_keeps_nothing_back() {
-    let mut worker = Command::new(env!("CARGO_BIN_EXE_launcher"))
-        .arg("worker")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("it runs");
+    let mut worker = worker();
     let mut requests = worker.stdin.take().expect("piped");
     let mut replies = worker.stdout.take().expect("piped");
     let (tell, told) = std::sync::mpsc::channel();

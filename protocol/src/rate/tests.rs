@@ -72,31 +72,46 @@ fn a_bottleneck_is_met_and_its_queue_drained() {
     }
 }
 
-#[test]
-fn a_receiver_held_up_once_is_no_congestion() {
+/// Frames of one packet, one each `interval`, each of which comes the later for `held`; asserts that
+/// no limit is set. Reports are 10 ms on their way, and those that leave at once come one by one.
+fn no_limit_is_met(frames: u32, interval: Duration, held: impl Fn(u32) -> Duration) {
     let mut rate = Rate::default();
-    for frame in 0..100u64 {
-        // Five small frames a second, one of which waits for 80 ms to be taken.
-        let sent = Time::from_nanos(1_000_000_000 + frame * 200_000_000);
-        rate.on_sent(sent, frame, 9000);
-        let held = if frame == 50 { 80_000 } else { 0 };
-        let arrival = sent.low_micros() + 500 + held;
+    let begin = Time::from_nanos(1_000_000_000);
+    for frame in 0..frames {
+        let sent = begin + interval * frame;
+        rate.on_sent(sent, frame.into(), 9000);
+        let arrival = sent + Duration::from_millis(10) + held(frame);
         let feedback = Feedback {
-            largest: frame,
-            packets: frame as u32 + 1,
-            bytes: frame as u32 * 9000,
-            samples: vec![Sample { back: 0, arrival }],
+            largest: frame.into(),
+            packets: frame + 1,
+            bytes: (frame + 1) * 9000,
+            samples: vec![Sample {
+                back: 0,
+                arrival: arrival.low_micros(),
+            }],
             ..Feedback::default()
         };
-        let now = sent + Duration::from_micros((1000 + held).into());
-        rate.on_feedback(
-            now,
-            &feedback,
-            Duration::from_millis(1),
-            Duration::from_millis(120),
-        );
+        let told = arrival + Duration::from_millis(10) + Duration::from_micros(100) * (frame % 4);
+        let rtt = Duration::from_millis(20);
+        rate.on_feedback(told, &feedback, rtt, rtt);
         assert_eq!(rate.target(), None, "frame {frame}");
     }
+}
+
+#[test]
+fn a_receiver_held_up_once_is_no_congestion() {
+    let held = |frame| Duration::from_millis(if frame == 50 { 80 } else { 0 });
+    no_limit_is_met(100, Duration::from_millis(200), held);
+}
+
+#[test]
+fn a_path_that_stands_still_for_a_moment_is_no_congestion() {
+    let interval = Duration::from_nanos(33_333_333);
+    // What is sent for 130 ms comes 130 ms after the first of it, all at once.
+    no_limit_is_met(60, interval, |frame| match frame {
+        40..44 => Duration::from_millis(130) - interval * (frame - 40),
+        _ => Duration::ZERO,
+    });
 }
 
 #[test]
@@ -146,36 +161,6 @@ fn a_burst_after_a_while_without_reports_is_no_congestion() {
             Duration::from_millis(40),
             Duration::from_millis(120),
         );
-        assert_eq!(rate.target(), None, "frame {frame}");
-    }
-}
-
-#[test]
-fn a_path_that_stands_still_for_a_moment_is_no_congestion() {
-    let mut rate = Rate::default();
-    let frame_time = Duration::from_nanos(33_333_333);
-    for frame in 0..60u32 {
-        let sent = Time::from_nanos(1_000_000_000) + frame_time * frame;
-        rate.on_sent(sent, frame.into(), 9000);
-        // What is sent for 130 ms comes 130 ms after the first of it, all at once.
-        let held = match frame {
-            40..44 => Duration::from_millis(130) - frame_time * (frame - 40),
-            _ => Duration::ZERO,
-        };
-        let arrival = sent + Duration::from_millis(10) + held;
-        let feedback = Feedback {
-            largest: frame.into(),
-            packets: frame + 1,
-            bytes: (frame + 1) * 9000,
-            samples: vec![Sample {
-                back: 0,
-                arrival: arrival.low_micros(),
-            }],
-            ..Feedback::default()
-        };
-        let told = arrival + Duration::from_millis(10) + Duration::from_micros(100) * (frame % 4);
-        let rtt = Duration::from_millis(20);
-        rate.on_feedback(told, &feedback, rtt, rtt);
         assert_eq!(rate.target(), None, "frame {frame}");
     }
 }
