@@ -180,22 +180,19 @@ impl Came {
         self.0.each_ref().map(rate)
     }
 
-    /// Asserts that in the last third the most is no more than so much above the least.
-    /// How much more the most came to in the end than the least.
-    fn apart(&self) -> f64 {
-        let rates = self.rates(40..60);
-        let least = rates.iter().copied().fold(f64::MAX, f64::min);
-        rates.iter().copied().fold(0.0, f64::max) / least - 1.0
-    }
-
+    /// Asserts that in the last third the most is no more than so much above the least, and that most
+    /// of what the path carries is used.
     fn assert_even(&self, apart: f64, scenario: &Scenario) {
         self.assert_even_in(40..60, apart, scenario);
     }
 
+    /// The same in those seconds.
     fn assert_even_in(&self, seconds: Range<usize>, apart: f64, scenario: &Scenario) {
         let rates = self.rates(seconds);
         println!("{rates:.0?} {scenario:?}");
-        assert!(self.apart() <= apart, "{rates:.0?} {scenario:?}");
+        let least = rates.iter().copied().fold(f64::MAX, f64::min);
+        let most = rates.iter().copied().fold(0.0, f64::max);
+        assert!(most <= least * (1.0 + apart), "{rates:.0?} {scenario:?}");
         let sum: f64 = rates.iter().sum();
         assert!(sum > 0.8 * scenario.rate as f64, "{rates:.0?} {scenario:?}");
     }
@@ -334,13 +331,13 @@ fn cameras_that_begin_at_once_are_even_20_seconds_later() {
 }
 
 #[test]
-fn cameras_whose_path_got_shorter_are_even_10_seconds_later() {
+fn cameras_whose_path_got_shorter_are_even_15_seconds_later() {
     for seed in 1..=8 {
         let scenario = Scenario {
             longer: ms(50),
             ..still(seed)
         };
-        run(&scenario).assert_even_in(20..30, 0.3, &scenario);
+        run(&scenario).assert_even_in(25..35, 0.15, &scenario);
     }
 }
 
@@ -373,24 +370,16 @@ fn those_with_pictures_of_a_few_packets_are_not_several_times_apart() {
 
 #[test]
 fn one_that_sent_little_for_a_while_has_its_share_back_10_seconds_later() {
-    let scenario = |seed, queue| Scenario {
-        queue: ms(queue),
-        dark: 22..30,
-        ..usual(seed)
-    };
-    for seed in 1..=4 {
-        for queue in [60, 200] {
-            let scenario = scenario(seed, queue);
+    for seed in 1..=2 {
+        for queue in [30, 60, 200] {
+            let scenario = Scenario {
+                queue: ms(queue),
+                dark: 22..30,
+                ..usual(seed)
+            };
             run(&scenario).assert_even(0.15, &scenario);
         }
     }
-    // In a shorter queue few frames meet others: of many runs some take longer.
-    let mut apart: Vec<f64> = (1..=8)
-        .map(|seed| run(&scenario(seed, 30)).apart())
-        .collect();
-    apart.sort_by(f64::total_cmp);
-    println!("{apart:.3?}");
-    assert!(apart[5] <= 0.15 && apart[7] <= 0.25);
 }
 
 #[test]
