@@ -285,6 +285,43 @@ fn one_file_runs_a_relay_that_lets_in_only_known_cameras_and_its_own() {
 }
 
 #[test]
+fn with_a_certificate_every_address_that_is_shown_is_a_secure_one() {
+    let folder = Folder::new();
+    let pair = ["a.crt", "a.key"].map(|name| folder.0.path().join(name));
+    let made = Command::new(env!("CARGO_BIN_EXE_launcher"))
+        .args(["keys", "certificate"])
+        .args(pair)
+        .output();
+    assert!(made.expect("it runs").status.success());
+    let text = "[relay]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
+        [rtsp]\nlisten = \"127.0.0.1:0\"\ncertificate = \"a.crt\"\nprivate-key = \"a.key\"\n";
+    let file = folder.write("relay.toml", &(text.to_owned() + &camera("door", &JPEG)));
+    let mut relay = Launcher::start("relay", &file);
+    let line = relay.said("listening for viewers on ");
+    assert!(line.contains(" rtsps://127.0.0.1:"), "{line}");
+    let line = relay.said("listening for browsers on ");
+    let page = line.split_whitespace().last().expect("an address");
+    let line = relay.said("camera door: watch at ");
+    let url = line.split_whitespace().find(|word| word.contains("://"));
+    let url = url.expect("an address");
+    assert!(url.starts_with("rtsps://127.0.0.1:"), "{line}");
+
+    let status = Command::new(env!("CARGO_BIN_EXE_launcher"))
+        .args(["status", "--json", "--url", page])
+        .output();
+    let json = status.expect("it runs").stdout;
+    let cameras: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+    assert_eq!(cameras[0]["urls"]["rtsp"], url);
+    assert!(
+        !String::from_utf8_lossy(&json).contains("rtsp://"),
+        "{cameras}"
+    );
+    let output = success(ffmpeg(url, "tcp", 10, &["-f", "framemd5", "-"]));
+    assert_eq!(frames(&output), 10);
+    relay.stop();
+}
+
+#[test]
 fn a_port_that_is_taken_is_named() {
     let folder = Folder::new();
     let taken = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");

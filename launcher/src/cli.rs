@@ -11,10 +11,10 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID"))
 const EXAMPLES: &str = "\
 Begin with:
   launcher demo
-      Moving test pictures; open the addresses that it prints in ffplay or mpv.
+      Moving test pictures; open the addresses that it prints in a browser, or in a player.
   launcher relay --config pipelines/relay.toml
-      The relay: cameras come in at UDP port 8000, and are watched at
-      rtsp://THIS-MACHINE:8554/NAME.
+      The relay: cameras come in at UDP port 8000, and are watched in a browser at
+      http://THIS-MACHINE:8080/, and in a player at rtsp://THIS-MACHINE:8554/NAME.
   launcher camera --config pipelines/camera.toml
       On the machine with the camera, once its 'relay' names the relay.
 
@@ -50,15 +50,18 @@ A deployment with a relay:
   accept = \"lan\"                 # lan | known | anyone
   [rtsp]
   listen = \"0.0.0.0:8554\"        # where players connect to
+  [http]
+  listen = \"0.0.0.0:8080\"        # where browsers connect to
 
-Every camera NAME that comes in is at rtsp://THIS-MACHINE:8554/NAME. Ctrl-C ends it.";
+Every camera NAME that comes in is on the page http://THIS-MACHINE:8080/, and at
+rtsp://THIS-MACHINE:8554/NAME for players. Ctrl-C ends it.";
 
 const DEMO_EXAMPLES: &str = "\
 Example:
   launcher demo
 
 Two moving test cameras, and the webcams of this machine. It prints the addresses to
-open in ffplay, mpv or another player. Ctrl-C ends it.";
+open in a browser, or in ffplay, mpv or another player. Ctrl-C ends it.";
 
 const CHECK_EXAMPLES: &str = "\
 Example:
@@ -124,13 +127,13 @@ Prints for each key the beginning of its public half, and the names it may use."
 const KEYS_CERTIFICATE_EXAMPLES: &str = "\
 Example:
   launcher keys certificate relay.crt relay-tls.key --names cams.example.org
-      and in the relay's deployment:
-        [rtsp]
+      and in the relay's deployment, under [rtsp] and under [http]:
         certificate = \"relay.crt\"
         private-key = \"relay-tls.key\"
 
-Then rtsps://THIS-MACHINE:8554/NAME works beside rtsp://. The certificate is for this
-machine's addresses and these names. Files that exist are left as they are.";
+Then players connect to rtsps://THIS-MACHINE:8554/NAME, and browsers to
+https://THIS-MACHINE:8080/. The certificate is for this machine's addresses and these
+names. Files that exist are left as they are.";
 
 const KEYS_PASSWORD_EXAMPLES: &str = "\
 Asks for a password, or reads a line of standard input, and prints the line for:
@@ -138,7 +141,7 @@ Asks for a password, or reads a line of standard input, and prints the line for:
   [[user]]
   name     = \"ann\"
   password = \"$argon2id$…\"
-  rights   = [\"view\"]                # view | publish | admin
+  rights   = [\"view\"]                # view | admin
   cameras  = [\"door*\", \"yard\"]      # all, where it is left out";
 
 const KEYS_REMOVE_EXAMPLES: &str = "\
@@ -148,7 +151,7 @@ Example:
 A key that may use other names as well keeps those.";
 
 /// Runs camrelay deployments: cameras send their pictures over one UDP port to a
-/// relay, and anyone watches from an RTSP player.
+/// relay, and anyone watches in a browser or an RTSP player.
 #[derive(Parser)]
 #[command(name = "launcher", version = VERSION, after_help = EXAMPLES)]
 pub struct Cli {
@@ -252,7 +255,7 @@ pub enum KeysCommand {
         #[arg(long, value_name = "LIST")]
         cameras: PathBuf,
     },
-    /// Make a certificate that signs itself, for rtsps://
+    /// Make a certificate that signs itself, for rtsps:// and https://
     #[command(after_help = KEYS_CERTIFICATE_EXAMPLES)]
     Certificate {
         /// The file of the certificate to make

@@ -115,12 +115,12 @@ pub fn run_and_tell(
 
     let addresses = Addresses {
         cameras: port.local_addr(),
-        rtsp: rtsp.as_ref().map(rtsp::Server::address),
+        rtsp: rtsp.as_ref().map(|rtsp| rtsp.address().socket),
         http: http.as_ref().map(http::Server::address),
     };
     tracing::info!("listening for cameras on {}", addresses.cameras);
-    if let Some(address) = addresses.rtsp {
-        tracing::info!("listening for viewers on {}", rtsp::url(address, "NAME"));
+    if let Some(rtsp) = &rtsp {
+        tracing::info!("listening for viewers on {}", rtsp.address().url("NAME"));
     }
     if let Some(address) = addresses.http {
         let tls = deployment.http.as_ref().and_then(|http| http.tls.as_ref());

@@ -30,9 +30,9 @@ const MAX_WAITING: usize = 128;
 pub enum Right {
     /// See it.
     View,
-    /// Send pictures as it.
+    /// Nothing yet: it is kept for users that send pictures, of which the relay takes none.
     Publish,
-    /// All of these, and whatever changes the relay.
+    /// See it, and have it forgotten when it is gone.
     Admin,
 }
 
@@ -56,6 +56,12 @@ pub enum Denied {
         "only the relay's own network may watch; its owner can add a [[user]], or say access = \"anyone\" in [relay]"
     )]
     Address,
+    /// The deployment says that only these are let in, with and without users.
+    #[error(
+        "access = \"lan\" in [relay] keeps out whoever is not in the relay's own network, users \
+         as well; without that line users may log in from anywhere"
+    )]
+    Lan,
     /// Too many wrong passwords of late, or too many being checked right now.
     #[error("too many attempts to log in; try again in a minute")]
     Busy,
@@ -63,8 +69,8 @@ pub enum Denied {
 
 /// The users of a relay.
 pub struct Users {
-    /// From where one may come.
-    audience: Accept,
+    /// From where one may come, as the deployment says.
+    audience: Option<Audience>,
     users: Vec<Arc<Known>>,
     /// Makes what is remembered of a password useless outside this process.
     salt: hmac::Key,
@@ -91,11 +97,6 @@ impl Users {
     /// where nothing is said. With users,
     /// who logs in may come from anywhere, unless an audience is said as well.
     pub fn new(audience: Option<Audience>, users: &[User]) -> anyhow::Result<Self> {
-        let audience = match audience {
-            Some(Audience::Lan) => Accept::Lan,
-            None if users.is_empty() => Accept::Lan,
-            Some(Audience::Anyone) | None => Accept::Anyone,
-        };
         let salt = hmac::Key::generate(hmac::HMAC_SHA256, &rand::SystemRandom::new())
             .map_err(|_| anyhow::anyhow!("the system has no randomness"))?;
         let known = |user: &User| {
@@ -119,8 +120,13 @@ impl Users {
     /// The first check of a password takes some 50 ms of CPU, and waits for those before
     /// it: not for an async thread. Later ones cost a hash.
     pub fn admit(&self, remote: IpAddr, login: Option<Login<'_>>) -> Result<Visitor, Denied> {
-        if !self.audience.allows(remote) && !is_own(remote) {
-            return Err(Denied::Address);
+        let outside = match self.audience {
+            Some(Audience::Lan) => Some(Denied::Lan),
+            None if self.users.is_empty() => Some(Denied::Address),
+            Some(Audience::Anyone) | None => None,
+        };
+        if let Some(denied) = outside.filter(|_| !Accept::Lan.allows(remote) && !is_own(remote)) {
+            return Err(denied);
         }
         if self.users.is_empty() {
             return Ok(Visitor(None));
@@ -146,6 +152,11 @@ impl Users {
             );
         }
         Err(Denied::Unknown)
+    }
+
+    /// Whether one has to log in.
+    pub fn ask_for_login(&self) -> bool {
+        !self.users.is_empty()
     }
 
     fn is_right(

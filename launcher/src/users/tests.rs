@@ -2,6 +2,7 @@
 
 use super::*;
 
+use crate::config::Deployment;
 use crate::relay::address::in_network;
 
 const NEAR: [u8; 4] = [192, 168, 1, 7];
@@ -33,7 +34,7 @@ fn login<'a>(name: &'a str, password: &'a str) -> Option<Login<'a>> {
 fn without_users_the_own_network_views_everything() {
     for (audience, far) in [
         (None, Err(Denied::Address)),
-        (Some(Audience::Lan), Err(Denied::Address)),
+        (Some(Audience::Lan), Err(Denied::Lan)),
         (Some(Audience::Anyone), Ok(None)),
     ] {
         let users = Users::new(audience, &[]).expect("there is randomness");
@@ -69,7 +70,41 @@ fn users_have_to_log_in_from_wherever() {
     let near = Users::new(Some(Audience::Lan), &[user("ann", "red", &[], &[])]);
     let near = near.expect("there is randomness");
     let denied = near.admit(FAR.into(), login("ann", "red")).map(|_| ());
-    assert_eq!(denied, Err(Denied::Address));
+    assert_eq!(denied, Err(Denied::Lan));
+}
+
+/// `pipelines/relay.toml` with a user as the README has one, and with `change` done to it.
+fn copied(change: impl Fn(&str) -> String) -> Users {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../pipelines/relay.toml");
+    let text = std::fs::read_to_string(path).expect("it is there");
+    let ann = format!(
+        "[[user]]\nname = \"ann\"\npassword = \"{}\"\nrights = [\"view\"]\n",
+        password::hash("red").expect("it is hashed")
+    );
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("relay.toml");
+    std::fs::write(&file, change(&text) + &ann).expect("a file");
+    let deployment = Deployment::load(&file).expect("it is right");
+    let relay = deployment.relay.expect("it has one");
+    Users::new(relay.access, &deployment.users).expect("there is randomness")
+}
+
+#[test]
+fn users_added_to_the_copied_deployment_log_in_from_anywhere() {
+    let admit = |users: &Users, login| users.admit(FAR.into(), login).map(|_| ());
+    let users = copied(str::to_owned);
+    assert_eq!(admit(&users, login("ann", "red")), Ok(()));
+    assert_eq!(admit(&users, None), Err(Denied::Unknown));
+
+    // Who takes up what stands there is told which line keeps users out.
+    let users = copied(|text| text.replace("#access = \"lan\"", "access = \"lan\""));
+    let denied = admit(&users, login("ann", "red")).expect_err("she is far");
+    let said = denied.to_string();
+    assert!(
+        said.starts_with("access = \"lan\" in [relay] keeps out"),
+        "{said}"
+    );
+    assert!(users.admit(NEAR.into(), login("ann", "red")).is_ok());
 }
 
 #[test]

@@ -32,7 +32,7 @@ impl From<Denied> for Refusal {
     fn from(denied: Denied) -> Self {
         let status = match denied {
             Denied::Unknown => StatusCode::UNAUTHORIZED,
-            Denied::Address => StatusCode::FORBIDDEN,
+            Denied::Address | Denied::Lan => StatusCode::FORBIDDEN,
             Denied::Busy => StatusCode::TOO_MANY_REQUESTS,
         };
         Self::new(status, denied.to_string())

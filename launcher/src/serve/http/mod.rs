@@ -37,6 +37,7 @@ use crate::relay::feed::Feed;
 use crate::relay::feeds::Feeds;
 use crate::relay::scaler::{Desk, Scaler};
 use crate::relay::snapshots::Snapshots;
+use crate::serve::rtsp;
 use crate::serve::whep::Whep;
 use crate::users::Users;
 
@@ -63,7 +64,7 @@ pub struct Site {
     /// Who may watch.
     pub users: Arc<Users>,
     /// Where players connect to; `None` without `[rtsp]`.
-    pub rtsp: Option<SocketAddr>,
+    pub rtsp: Option<rtsp::Address>,
     /// Names under which the relay may be asked for, in lower case.
     pub hosts: Vec<String>,
     /// How the relay proves itself to who connects over TLS.
@@ -108,7 +109,7 @@ impl Server {
         http: &Http,
         feeds: Arc<Feeds>,
         users: Arc<Users>,
-        rtsp: Option<SocketAddr>,
+        rtsp: Option<rtsp::Address>,
     ) -> anyhow::Result<Self> {
         let tls = http.tls.as_ref();
         let tls = tls

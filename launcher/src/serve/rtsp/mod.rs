@@ -67,8 +67,31 @@ const REST: Duration = Duration::from_millis(100);
 /// The RTSP server; ends when it is dropped.
 pub struct Server {
     runtime: Option<Runtime>,
-    address: SocketAddr,
+    address: Address,
     shared: Arc<Shared>,
+}
+
+/// Where players connect to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The address that the server listens on, with its real port.
+    pub socket: SocketAddr,
+    /// Whether it speaks TLS there as well: players are sent to `rtsps://` then.
+    pub secure: bool,
+}
+
+impl Address {
+    /// The scheme of the addresses that are shown.
+    pub fn scheme(self) -> &'static str {
+        if self.secure { "rtsps" } else { "rtsp" }
+    }
+
+    /// Where a camera is watched: the address that the server listens on, or where
+    /// that is every address, the one that this machine has in its network.
+    pub fn url(self, name: &str) -> String {
+        let socket = crate::relay::address::reachable(self.socket);
+        format!("{}://{socket}/{name}", self.scheme())
+    }
 }
 
 /// What all connections share.
@@ -88,7 +111,7 @@ struct Shared {
 /// The cameras that can be asked for.
 struct Urls {
     /// Where the server listens.
-    address: SocketAddr,
+    address: Address,
     mounts: Mutex<HashMap<String, Arc<Mount>>>,
 }
 
@@ -116,6 +139,10 @@ impl Server {
         let tls = rtsp.tls.as_ref();
         let tls = tls.map(|tls| secrets::tls(&tls.certificate, &tls.private_key));
         let tls = tls.transpose().map_err(anyhow::Error::msg)?;
+        let address = Address {
+            socket: address,
+            secure: tls.is_some(),
+        };
         let (first, last) = udp.ports();
         tracing::debug!("sending to viewers over UDP from ports {first} and {last}");
         let shared = Arc::new(Shared {
@@ -150,8 +177,8 @@ impl Server {
         })
     }
 
-    /// The address that it listens on, with its real port.
-    pub fn address(&self) -> SocketAddr {
+    /// Where players connect to.
+    pub fn address(&self) -> Address {
         self.address
     }
 
@@ -267,9 +294,8 @@ async fn connected(
 
 impl Shared {
     /// Says once that passwords can be read on the way.
-    fn warn_of_plain_passwords(&self, viewer: SocketAddr, secure: bool) {
-        let exposed = !secure && !viewer.ip().to_canonical().is_loopback();
-        if exposed && !self.warned.swap(true, Ordering::Relaxed) {
+    fn warn_of_plain_passwords(&self, viewer: SocketAddr) {
+        if !self.warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 "viewer {viewer}: it sends its password where others on the network can read it; \
                  passwords are safe over rtsps://"
@@ -308,7 +334,7 @@ impl Urls {
             let name = mount.feed().name();
             tracing::info!(
                 "camera {name}: watch at {} ({what})",
-                url(self.address, name)
+                self.address.url(name)
             );
         }
     }
@@ -331,13 +357,6 @@ impl Urls {
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Mount>>> {
         self.mounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Where a camera is watched: the address that the server listens on, or where
-/// that is every address, the one that this machine has in its network.
-pub fn url(address: SocketAddr, name: &str) -> String {
-    let address = crate::relay::address::reachable(address);
-    format!("rtsp://{address}/{name}")
 }
 
 /// What to do when the address cannot be listened on.

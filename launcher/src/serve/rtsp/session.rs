@@ -133,7 +133,11 @@ impl Connection {
         if request.header("CSeq").filter(is_number).is_none() {
             return closing(Response::new(400).because("it has no CSeq"));
         }
-        match self.let_in(request).await {
+        let exposed = !self.secure && !self.viewer.ip().to_canonical().is_loopback();
+        if exposed && self.shared.urls.address.secure && self.shared.users.ask_for_login() {
+            return self.over_tls(request).into();
+        }
+        match self.let_in(request, exposed).await {
             Ok(()) => {}
             Err(response) => return response.into(),
         }
@@ -148,13 +152,12 @@ impl Connection {
 
     /// Whether this user may ask that of this camera. Everybody who may view a camera
     /// may do with their own session what they like.
-    async fn let_in(&self, request: &Request) -> Result<(), Response> {
+    async fn let_in(&self, request: &Request, exposed: bool) -> Result<(), Response> {
         let users = self.shared.users.clone();
         let address = self.viewer.ip();
         let login = request.login();
-        if login.is_some() {
-            self.shared
-                .warn_of_plain_passwords(self.viewer, self.secure);
+        if login.is_some() && exposed {
+            self.shared.warn_of_plain_passwords(self.viewer);
         }
         let admit = move || {
             let login = login.as_ref();
@@ -168,7 +171,7 @@ impl Connection {
                 let scheme = "Basic realm=\"camrelay\", charset=\"UTF-8\"";
                 Response::new(401).with("WWW-Authenticate", scheme)
             }
-            Denied::Address => Response::new(403).because(denied),
+            Denied::Address | Denied::Lan => Response::new(403).because(denied),
             Denied::Busy => Response::new(429).because(denied).with("Retry-After", "60"),
         })?;
         let may = match self.path(request)?.first() {
@@ -189,6 +192,20 @@ impl Connection {
         if let Ok(mount) = mount {
             mount.prepare().await;
         }
+    }
+
+    /// Sends a viewer there where nobody reads its password; it has not been asked for one.
+    fn over_tls(&self, request: &Request) -> Response {
+        let rest = match request.url.split_once("://") {
+            Some((_, rest)) => rest.to_owned(),
+            None => format!("{}/", self.local),
+        };
+        // What stands before the host may be a password.
+        let host_at = rest.find('/').unwrap_or(rest.len());
+        let host_at = rest[..host_at].rfind('@').map_or(0, |at| at + 1);
+        Response::new(301)
+            .because("users log in over rtsps:// here")
+            .with("Location", format!("rtsps://{}", &rest[host_at..]))
     }
 
     fn path(&self, request: &Request) -> Result<Vec<String>, Response> {

@@ -2,7 +2,6 @@
 
 pub mod model;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Json;
@@ -14,6 +13,7 @@ use super::Site;
 use super::answer::Refusal;
 use super::guard::Asked;
 use crate::relay::feed::Feed;
+use crate::serve::rtsp;
 use crate::users::{Right, Visitor};
 use model::{Camera, Urls};
 
@@ -68,7 +68,10 @@ pub fn feeds(site: &Site, visitor: &Visitor) -> impl Iterator<Item = Arc<Feed>> 
 /// Where a camera is watched, under the name that the relay was asked for by.
 fn urls(site: &Site, Asked { host, scheme }: &Asked, name: &str) -> Urls {
     let camera = format!("{scheme}://{host}/cameras/{name}");
-    let rtsp = |address: SocketAddr| format!("rtsp://{}:{}/{name}", host.host(), address.port());
+    let rtsp = |address: rtsp::Address| {
+        let (scheme, port) = (address.scheme(), address.socket.port());
+        format!("{scheme}://{}:{port}/{name}", host.host())
+    };
     Urls {
         snapshot: format!("{camera}/snapshot.jpg"),
         mjpeg: Some(format!("{camera}/stream.mjpeg")),

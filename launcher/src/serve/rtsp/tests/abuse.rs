@@ -9,7 +9,7 @@ use super::*;
 
 /// A connection for whatever bytes a test writes.
 fn raw(relay: &Relay) -> TcpStream {
-    let stream = TcpStream::connect(relay.server.address()).expect("the server accepts");
+    let stream = TcpStream::connect(relay.server.address().socket).expect("the server accepts");
     let deadline = Some(Duration::from_secs(20));
     stream.set_read_timeout(deadline).expect("it can be set");
     stream
@@ -139,7 +139,7 @@ fn a_viewer_that_stalled_goes_on_with_the_newest_picture() {
     let text = JPEG.replace("pattern=ball", "pattern=snow");
     let text = text.replace("width=320,height=240", "width=640,height=480");
     let _camera = relay.camera("door", &text);
-    let mut stalled = Client::narrow(relay.server.address(), "door");
+    let mut stalled = Client::narrow(relay.server.address().socket, "door");
     stalled.setup(0);
     assert_eq!(stalled.request("PLAY", "", "").status, 200);
     assert!(stalled.frames(3));
@@ -175,7 +175,7 @@ fn a_viewer_of_h264_that_stalled_goes_on_at_a_key_frame() {
         "door",
         &text.replace("openh264enc", "openh264enc bitrate=8000000"),
     );
-    let mut stalled = Client::narrow(relay.server.address(), "door");
+    let mut stalled = Client::narrow(relay.server.address().socket, "door");
     stalled.setup(0);
     assert_eq!(stalled.request("PLAY", "", "").status, 200);
     assert!(stalled.frames(3));
@@ -224,7 +224,7 @@ fn a_viewer_over_udp_that_says_nothing_is_left() {
 fn players_stay_beyond_the_timeout() {
     let relay = Relay::with(Users::new(None, &[]).expect("randomness"), 4);
     let _camera = relay.camera("door", JPEG);
-    let url = super::super::url(relay.server.address(), "door");
+    let url = relay.server.address().url("door");
     let source = format!("rtspsrc location={url} latency=0");
     std::thread::scope(|scope| {
         for transport in ["tcp", "udp"] {

@@ -76,11 +76,11 @@ impl Relay {
     }
 
     fn connect(&self, camera: &str) -> Client {
-        Client::connect(self.server.address(), camera)
+        Client::connect(self.server.address().socket, camera)
     }
 
     fn play(&self, camera: &str) -> Client {
-        Client::playing(self.server.address(), camera)
+        Client::playing(self.server.address().socket, camera)
     }
 }
 
@@ -163,11 +163,7 @@ fn jpeg(format: &str, width: u32, height: u32) -> Vec<u8> {
 
 /// Decodes `frames` frames with ffmpeg; what it says.
 fn ffmpeg(relay: &Relay, camera: &str, transport: &str, frames: u32) -> String {
-    ffmpeg_at(
-        &super::url(relay.server.address(), camera),
-        transport,
-        frames,
-    )
+    ffmpeg_at(&relay.server.address().url(camera), transport, frames)
 }
 
 fn ffmpeg_at(url: &str, transport: &str, frames: u32) -> String {
@@ -470,7 +466,7 @@ fn both_families_of_addresses_watch_over_tcp_and_udp() {
         session::TIMEOUT,
     );
     let _camera = relay.camera("door", JPEG);
-    let port = relay.server.address().port();
+    let port = relay.server.address().socket.port();
     for host in ["127.0.0.1", "[::1]"] {
         for transport in ["tcp", "udp"] {
             let url = format!("rtsp://{host}:{port}/door");

@@ -2,6 +2,7 @@
 
 use data_encoding::BASE64;
 
+use super::super::request;
 use super::*;
 use crate::config::{Tls, User};
 use crate::users::{Right, password};
@@ -24,20 +25,23 @@ const METHODS: [(&str, u16); 13] = [
 ];
 const TRANSPORT: &str = "Transport: RTP/AVP/TCP;unicast\r\n";
 
-fn relay() -> Relay {
+fn users() -> [User; 4] {
     let user = |name: &str, right, cameras: &str| User {
         name: name.into(),
         password: password::hash(&format!("{name}'s")).expect("it is hashed"),
         rights: vec![right],
         cameras: vec![cameras.into()],
     };
-    let users = [
+    [
         user("ann", Right::View, "do?r"),
         user("bob", Right::View, "yard"),
         user("cam", Right::Publish, "*"),
         user("eve", Right::Admin, "*"),
-    ];
-    Relay::with(Users::new(None, &users).expect("randomness"), 60)
+    ]
+}
+
+fn relay() -> Relay {
+    Relay::with(Users::new(None, &users()).expect("randomness"), 60)
 }
 
 fn basic(name: &str, password: &str) -> String {
@@ -130,7 +134,7 @@ fn who_guesses_passwords_is_not_listened_to_for_a_while() {
 fn ffmpeg_logs_in() {
     let relay = relay();
     let _camera = relay.camera("door", JPEG);
-    let address = relay.server.address();
+    let address = relay.server.address().socket;
     for (login, lets_in) in [("ann:ann's@", true), ("ann:wrong@", false), ("", false)] {
         let output = Command::new("timeout")
             .args(["--kill-after=1", "30", "ffmpeg", "-nostdin", "-hide_banner"])
@@ -143,8 +147,8 @@ fn ffmpeg_logs_in() {
     }
 }
 
-#[test]
-fn viewers_connect_with_and_without_tls() {
+/// A relay with a certificate of its own.
+fn relay_with_tls(users: &[User]) -> Relay {
     let folder = tempfile::tempdir().expect("a folder");
     let (certificate, key) = (folder.path().join("a.crt"), folder.path().join("a.key"));
     crate::keys::make_certificate(&certificate, &key, &[]).expect("they are made");
@@ -155,9 +159,73 @@ fn viewers_connect_with_and_without_tls() {
         }),
         ..rtsp(([127, 0, 0, 1], 0).into())
     };
-    let relay = Relay::of(&settings, Users::new(None, &[]).expect("randomness"), 60);
+    Relay::of(&settings, Users::new(None, users).expect("randomness"), 60)
+}
+
+/// What a viewer from `address` is answered to a DESCRIBE of `url`.
+fn describe(relay: &Relay, address: [u8; 4], secure: bool, url: &str) -> (u16, String) {
+    let shared = relay.server.shared.clone();
+    let viewer = SocketAddr::from((address, 4000));
+    let local = SocketAddr::from(([192, 0, 2, 1], 8554));
+    let place = shared.limits.take(viewer.ip()).expect("there is room");
+    let mut connection = session::Connection::new(shared, place, (viewer, local), secure);
+    let text = format!("DESCRIBE {url} RTSP/1.0\r\nCSeq: 1\r\n{}\r\n", right("ann"));
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let answer = runtime.expect("a runtime").block_on(async {
+        match request::read(&mut text.as_bytes()).await {
+            Ok(request::Incoming::Request(request)) => connection.answer(&request).await,
+            other => panic!("no request: {other:?}"),
+        }
+    });
+    let bytes = answer.response.to_bytes(None);
+    let said = String::from_utf8(bytes).expect("text");
+    (answer.response.status(), said)
+}
+
+#[test]
+fn users_from_elsewhere_are_sent_to_tls_before_they_are_asked_for_a_password() {
+    const FAR: [u8; 4] = [198, 51, 100, 7];
+    const NEAR: [u8; 4] = [192, 168, 1, 7];
+    let relay = relay_with_tls(&users());
+    let url = "rtsp://relay.example:8554/nothing";
+    for address in [FAR, NEAR] {
+        for (url, there) in [
+            (url, "rtsps://relay.example:8554/nothing"),
+            ("rtsp://ann:secret@10.0.0.1/a@b", "rtsps://10.0.0.1/a@b"),
+            ("*", "rtsps://192.0.2.1:8554/"),
+        ] {
+            let (status, said) = describe(&relay, address, false, url);
+            assert_eq!(status, 301, "{said}");
+            assert!(
+                said.contains(&format!("\r\nLocation: {there}\r\n")),
+                "{said}"
+            );
+            assert!(!said.contains("WWW-Authenticate"), "{said}");
+        }
+        assert_eq!(
+            describe(&relay, address, true, url).0,
+            403,
+            "no user's camera"
+        );
+    }
+    assert_eq!(
+        describe(&relay, [127, 0, 0, 1], false, url).0,
+        403,
+        "nobody reads it"
+    );
+    // Where nobody logs in, nothing is to be hidden.
+    let open = relay_with_tls(&[]);
+    assert_eq!(describe(&open, NEAR, false, url).0, 404);
+    // And without a certificate there is nowhere to go.
+    let plain = self::relay();
+    assert_eq!(describe(&plain, FAR, false, url).0, 403);
+}
+
+#[test]
+fn viewers_connect_with_and_without_tls() {
+    let relay = relay_with_tls(&[]);
     let _camera = relay.camera("door", JPEG);
-    let address = relay.server.address();
+    let address = relay.server.address().socket;
     for (scheme, transport) in [("rtsps", "tcp"), ("rtsp", "tcp"), ("rtsp", "udp")] {
         let output = Command::new("timeout")
             .args(["--kill-after=1", "30", "ffmpeg", "-nostdin", "-hide_banner"])
