@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::Time;
-use crate::replay::ReplayWindow;
+use crate::replay::{ReplayWindow, WINDOW};
 
 /// Packets judged together.
 const GROUP: u64 = 32;
@@ -44,6 +44,9 @@ impl LossEstimator {
             }
             self.marks.push_back((now, largest));
         }
+        // The other side chooses its numbers, and may pass over billions of them: what is not
+        // remembered any more is not judged.
+        self.judged = self.judged.max(came.end().saturating_sub(WINDOW));
         while let Some((_, reached)) = self.marks.pop_front_if(|(at, _)| now.since(*at) >= wait) {
             while self.judged + GROUP <= reached {
                 self.judge(came);
@@ -123,6 +126,19 @@ mod tests {
             }
         }
         assert_eq!(estimator.loss(), 0.0);
+    }
+
+    #[test]
+    fn numbers_that_are_passed_over_are_not_gone_through() {
+        let (mut estimator, mut window) = (LossEstimator::default(), ReplayWindow::new());
+        for (millis, number) in [(0, 7), (30, 1 << 47), (60, (1 << 47) + 40)] {
+            window.take(number);
+            let now = Time::from_nanos(millis * 1_000_000);
+            estimator.update(now, number, Duration::from_millis(20), &window);
+        }
+        assert!(estimator.judged > (1 << 47) - GROUP);
+        // What is remembered was lost.
+        assert!(estimator.loss() > 0.9, "{}", estimator.loss());
     }
 
     #[test]

@@ -303,7 +303,7 @@ impl Reassembly {
         timing: Timing,
     ) -> Outcome {
         let number = self.extend(fragment.sequence);
-        if self.next.is_some_and(|next| number < next) {
+        if number < self.given_up_before.max(self.next.unwrap_or(0)) {
             return Outcome::Old;
         }
         if !matches!(
@@ -320,18 +320,14 @@ impl Reassembly {
             if size > limits.frame + slack {
                 return Outcome::TooLarge(size);
             }
-            let base = self
-                .next
-                .or_else(|| self.frames.keys().next().copied())
-                .unwrap_or(number);
-            let stray = self.next.is_none() && number.abs_diff(base) >= WINDOW;
+            // Until it is known where the stream begins, none is far from any other.
+            let ends = [self.frames.keys().next(), self.frames.keys().next_back()];
+            let stray = |end: &u64| number.abs_diff(*end) >= WINDOW;
+            let stray = self.next.is_none() && ends.into_iter().flatten().any(stray);
             if stray || size > limits.memory {
                 return Outcome::NoRoom;
             }
-            // After an outage: what is so far behind the newest is kept nowhere any more.
-            self.given_up_before = self
-                .given_up_before
-                .max((number + 1).saturating_sub(WINDOW));
+            self.give_up_before((number + 1).saturating_sub(WINDOW));
             self.memory += size;
             self.skip(number, fragment.skipped);
             let assembly = Assembly::new(fragment, symbol.len() as u16);
@@ -361,6 +357,14 @@ impl Reassembly {
         }
     }
 
+    /// After an outage: what is so far behind the newest is kept nowhere any more.
+    fn give_up_before(&mut self, number: u64) {
+        if number > self.given_up_before {
+            self.given_up_before = number;
+            self.remove_missing(0..number);
+        }
+    }
+
     /// The `skipped` frames before this one will not come.
     fn skip(&mut self, number: u64, skipped: u8) {
         let first = number.saturating_sub(skipped.into());
@@ -368,16 +372,21 @@ impl Reassembly {
         if range.is_empty() {
             return;
         }
+        self.remove_missing(range.clone());
+        self.not_sent.push(range);
+    }
+
+    /// Removes those of these frames that are not whole.
+    fn remove_missing(&mut self, range: Range<u64>) {
         let missing: Vec<u64> = self
             .frames
-            .range(range.clone())
+            .range(range)
             .filter(|(_, open)| !matches!(open.slot, Slot::Whole { .. }))
             .map(|(number, _)| *number)
             .collect();
         for number in missing {
             self.remove(number);
         }
-        self.not_sent.push(range);
     }
 
     fn is_not_sent(&self, number: u64) -> bool {
@@ -736,83 +745,4 @@ impl Reassembly {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// When reports are sent of a frame of which one of two symbols came, in milliseconds.
-    fn reports(latency: u64, rtt: u64, clustered: bool) -> Vec<u64> {
-        let ms = Duration::from_millis;
-        let mut stream = Reassembly::new(0, ms(latency));
-        let fragment = Fragment {
-            flags: 0,
-            skipped: 0,
-            stream: 0,
-            sequence: 7,
-            capture: 0,
-            symbol: 1,
-            k: 2,
-            first_flight: 2,
-            block: 0,
-            blocks: 1,
-            code: 1,
-        };
-        let timing = Timing {
-            rtt: ms(rtt),
-            reorder: Duration::ZERO,
-            tail: ms(3),
-            jitter: ms(2),
-            clustered,
-        };
-        let limits = Limits {
-            frame: 1000,
-            memory: 1000,
-        };
-        let (begin, mut clock) = (Time::from_nanos(1_000_000_000), Clock::new(ms(latency)));
-        clock.observe(begin, 0);
-        stream.handle_fragment(begin, &fragment, &[0; 50], 0, limits, timing);
-        let mut at = Vec::new();
-        while let Some(now) = stream.report_due() {
-            at.push(now.since(begin).as_millis() as u64);
-            let mut deficits = Vec::new();
-            stream.report(now, &clock, timing, &mut deficits);
-            assert_eq!(deficits[0].blocks, [1]);
-        }
-        at
-    }
-
-    #[test]
-    fn reports_are_repeated_while_an_answer_could_come_in_time() {
-        // A round takes 42 ms and an answer 40 ms.
-        assert_eq!(reports(120, 40, false), [0, 5, 42, 43, 45, 49, 57, 73]);
-        assert_eq!(reports(90, 40, false), [0, 5, 42, 43, 45, 49]);
-        assert_eq!(reports(50, 40, false), [0, 1, 3, 7]);
-        assert_eq!(reports(30, 40, false), [0]);
-    }
-
-    #[test]
-    fn where_losses_cluster_reports_go_on() {
-        assert_eq!(
-            reports(90, 40, true),
-            [0, 5, 10, 15, 20, 25, 30, 35, 40, 42, 43, 45, 49]
-        );
-        assert_eq!(reports(60, 40, true), [0, 1, 3, 7, 12, 17]);
-    }
-
-    #[test]
-    fn an_end_far_ahead_is_come_to_at_once() {
-        let latency = Duration::from_millis(120);
-        let mut stream = Reassembly::new(0, latency);
-        assert!(stream.handle_caps(0, 7, "image/jpeg".into()));
-        let far = (1 << 31) - 2;
-        let now = Time::from_nanos(1);
-        stream.handle_end(now, 7 + far);
-        let mut told = Vec::new();
-        stream.poll(now + latency, &Clock::new(latency), |output| {
-            told.push(output)
-        });
-        assert!(matches!(told[0], Output::Caps { .. }));
-        assert!(matches!(told[1], Output::Gap { frames, .. } if frames == far));
-        assert!(matches!(told[2], Output::Ended) && told.len() == 3);
-        assert_eq!(stream.counters.lost, u64::from(far));
-    }
-}
+mod tests;

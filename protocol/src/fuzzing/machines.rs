@@ -10,7 +10,7 @@ use super::{Counting, Input};
 use crate::crypto::{Cipher, Keys};
 use crate::handshake::Established;
 use crate::session::{Broken, MAX_RECEIVE_MEMORY, Session, Terms};
-use crate::wire::header::{Header, Kind};
+use crate::wire::header::{Header, Kind, MAX_PACKET_NUMBER};
 use crate::{
     Accept, Access, Code, Config, Connect, Endpoint, Event, Frame, FrameFlags, PeerId, Rejection,
     Role, Time,
@@ -65,7 +65,14 @@ pub fn session(data: &[u8]) {
                 let _ = session.request_keyframe(now, u16::from(op >> 3));
             }
             _ => {
-                number += u64::from(op >> 5);
+                number += match op >> 5 {
+                    // From a few to half of all numbers ahead.
+                    7 => 1 << (input.u8() % 48),
+                    few => u64::from(few),
+                };
+                if number >= MAX_PACKET_NUMBER {
+                    return;
+                }
                 let len = usize::from(input.u16()) % 1500;
                 let header = Header {
                     kind: Kind::Data,

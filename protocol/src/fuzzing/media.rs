@@ -79,6 +79,7 @@ pub fn reassembly(data: &[u8]) {
                 }
             }
             2 => stream.handle_end(now, base.wrapping_add(input.u8().into())),
+            3 if op >> 3 == 31 => base = base.wrapping_add(input.u32()),
             3 => base = base.wrapping_add(input.u8().into()),
             _ => {
                 let len = usize::from(input.u8() % 64) + 1;

@@ -1,0 +1,135 @@
+//! Tests of the receiving end of one stream.
+
+use super::*;
+
+/// When reports are sent of a frame of which one of two symbols came, in milliseconds.
+fn reports(latency: u64, rtt: u64, clustered: bool) -> Vec<u64> {
+    let ms = Duration::from_millis;
+    let mut stream = Reassembly::new(0, ms(latency));
+    let fragment = Fragment {
+        flags: 0,
+        skipped: 0,
+        stream: 0,
+        sequence: 7,
+        capture: 0,
+        symbol: 1,
+        k: 2,
+        first_flight: 2,
+        block: 0,
+        blocks: 1,
+        code: 1,
+    };
+    let timing = Timing {
+        rtt: ms(rtt),
+        reorder: Duration::ZERO,
+        tail: ms(3),
+        jitter: ms(2),
+        clustered,
+    };
+    let limits = Limits {
+        frame: 1000,
+        memory: 1000,
+    };
+    let (begin, mut clock) = (Time::from_nanos(1_000_000_000), Clock::new(ms(latency)));
+    clock.observe(begin, 0);
+    stream.handle_fragment(begin, &fragment, &[0; 50], 0, limits, timing);
+    let mut at = Vec::new();
+    while let Some(now) = stream.report_due() {
+        at.push(now.since(begin).as_millis() as u64);
+        let mut deficits = Vec::new();
+        stream.report(now, &clock, timing, &mut deficits);
+        assert_eq!(deficits[0].blocks, [1]);
+    }
+    at
+}
+
+#[test]
+fn reports_are_repeated_while_an_answer_could_come_in_time() {
+    // A round takes 42 ms and an answer 40 ms.
+    assert_eq!(reports(120, 40, false), [0, 5, 42, 43, 45, 49, 57, 73]);
+    assert_eq!(reports(90, 40, false), [0, 5, 42, 43, 45, 49]);
+    assert_eq!(reports(50, 40, false), [0, 1, 3, 7]);
+    assert_eq!(reports(30, 40, false), [0]);
+}
+
+#[test]
+fn where_losses_cluster_reports_go_on() {
+    assert_eq!(
+        reports(90, 40, true),
+        [0, 5, 10, 15, 20, 25, 30, 35, 40, 42, 43, 45, 49]
+    );
+    assert_eq!(reports(60, 40, true), [0, 1, 3, 7, 12, 17]);
+}
+
+#[test]
+fn an_end_far_ahead_is_come_to_at_once() {
+    let latency = Duration::from_millis(120);
+    let mut stream = Reassembly::new(0, latency);
+    assert!(stream.handle_caps(0, 7, "image/jpeg".into()));
+    let far = (1 << 31) - 2;
+    let now = Time::from_nanos(1);
+    stream.handle_end(now, 7 + far);
+    let mut told = Vec::new();
+    stream.poll(now + latency, &Clock::new(latency), |output| {
+        told.push(output)
+    });
+    assert!(matches!(told[0], Output::Caps { .. }));
+    assert!(matches!(told[1], Output::Gap { frames, .. } if frames == far));
+    assert!(matches!(told[2], Output::Ended) && told.len() == 3);
+    assert_eq!(stream.counters.lost, u64::from(far));
+}
+
+/// One symbol of many, of a frame of that number.
+fn one_of_two(sequence: u32) -> Fragment {
+    Fragment {
+        flags: 0,
+        skipped: 0,
+        stream: 0,
+        sequence,
+        capture: 0,
+        symbol: 0,
+        k: 2,
+        first_flight: 2,
+        block: 0,
+        blocks: 1,
+        code: 1,
+    }
+}
+
+#[test]
+fn frames_kept_are_few_however_their_numbers_jump() {
+    let latency = Duration::from_millis(120);
+    let timing = Timing {
+        rtt: Duration::from_millis(20),
+        reorder: Duration::from_millis(1),
+        tail: Duration::from_millis(3),
+        jitter: Duration::from_millis(2),
+        clustered: false,
+    };
+    let limits = Limits {
+        frame: 1000,
+        memory: 1 << 20,
+    };
+    let now = Time::from_nanos(1_000_000_000);
+    let most = WINDOW as usize;
+    for (begun, step) in [
+        (false, u32::MAX),
+        (false, 1),
+        (true, 1),
+        (true, 500),
+        (true, 1 << 30),
+    ] {
+        let mut stream = Reassembly::new(0, latency);
+        if begun {
+            assert!(stream.handle_caps(0, 7, "image/jpeg".into()));
+        }
+        let mut sequence = 7u32;
+        for _ in 0..1000 {
+            let fragment = one_of_two(sequence);
+            stream.handle_fragment(now, &fragment, &[0], 0, limits, timing);
+            assert!(stream.frames.len() <= most, "{begun} {step}");
+            sequence = sequence.wrapping_add(step);
+        }
+        assert!(stream.frames.len() > 1 && stream.not_sent.is_empty());
+    }
+}
