@@ -2,8 +2,12 @@
 
 mod common;
 
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
 use common::*;
 use gst::prelude::*;
+use path_emulator::{Conditions, Direction, Proxy, Route};
 
 /// A camera whose frames nobody takes, with an encoder called `encoder`; 30 frames a second that
 /// are made as fast as they can be.
@@ -77,6 +81,63 @@ fn jpeg_gets_coarser_and_as_fine_as_before_again() {
     assert!(encoder.property::<i32>("quality") < 90);
     pipeline.set_state(gst::State::Null).unwrap();
     assert_eq!(encoder.property::<i32>("quality"), 90);
+}
+
+/// A path that carries so much.
+fn narrow(rate: u64) -> Conditions {
+    Conditions {
+        rate,
+        queue: Duration::from_millis(100),
+        ..Conditions::clean(Duration::from_millis(10))
+    }
+}
+
+#[test]
+fn encoders_follow_what_the_path_carries() {
+    for (encoder, property) in [
+        ("jpegenc quality=90", "quality"),
+        (
+            "openh264enc rate-control=bitrate bitrate=2000000 gop-size=30",
+            "bitrate",
+        ),
+    ] {
+        let mut source = source("camera=door");
+        let route = Route {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            to: (Ipv4Addr::LOCALHOST, port(&source) as u16).into(),
+        };
+        let wide = narrow(20_000_000);
+        let proxy = Proxy::start(&[route], wide, wide, 1).unwrap();
+        let pipeline = gst::parse::launch(&format!(
+            "videotestsrc is-live=true pattern=zone-plate kx2=20 ky2=20 kt=1 \
+             ! video/x-raw,width=320,height=240,framerate=30/1 ! {encoder} name=encoder \
+             ! camrelaysink name=sink camera=door port={}",
+            proxy.addresses()[0].port()
+        ));
+        let pipeline = pipeline.unwrap().downcast::<gst::Pipeline>().unwrap();
+        let element = pipeline.by_name("encoder").unwrap();
+        let set = || {
+            let value = element.property_value(property);
+            value.transform::<i64>().unwrap().get::<i64>().unwrap()
+        };
+        let as_set_up = set();
+        let mut frames = 0;
+        let mut go_on_until = |what: &str, condition: &dyn Fn(u32) -> bool| {
+            until(&format!("{encoder}: {what}"), || {
+                while source.try_pull().is_some() {
+                    frames += 1;
+                }
+                condition(frames)
+            });
+        };
+        pipeline.set_state(gst::State::Playing).unwrap();
+        go_on_until("it is seen", &|frames| frames > 30);
+        proxy.set(Direction::There, narrow(700_000));
+        go_on_until("it gets coarser", &|_| set() < as_set_up / 2);
+        proxy.set(Direction::There, wide);
+        go_on_until("it is as fine as before again", &|_| set() == as_set_up);
+        pipeline.set_state(gst::State::Null).unwrap();
+    }
 }
 
 #[test]

@@ -19,20 +19,24 @@ const OVERSHOOT: f64 = 1.15;
 pub(super) struct Bitrate {
     /// Bits per second of one step.
     unit: u64,
+    /// Whether the encoder chooses by itself what it is set to nothing.
+    zero_is_automatic: bool,
     ceiling: i64,
     set: i64,
     /// Bits of a frame, smoothed.
     size: Option<f64>,
-    /// Bits per second that it made while nothing limited it.
+    /// Bits per second that it made while it chose by itself.
     unlimited: f64,
     thinning: Thinning,
 }
 
 impl Bitrate {
-    /// For an encoder set up with a bitrate of `current` steps of `unit` bits per second.
-    pub(super) fn new(current: i64, unit: u64) -> Self {
+    /// For an encoder set up with a bitrate of `current` steps of `unit` bits per second. Nothing is what
+    /// it chooses, at any time where `zero_is_automatic`, else only until it was given one.
+    pub(super) fn new(current: i64, unit: u64, zero_is_automatic: bool) -> Self {
         Self {
             unit,
+            zero_is_automatic,
             ceiling: current,
             set: current,
             size: None,
@@ -73,13 +77,15 @@ impl Bitrate {
             .size
             .map_or(0.0, |size| size / self.thinning.interval());
         let Some(limit) = limit else {
-            self.unlimited = made;
-            return self.turn(self.ceiling, true);
+            if self.set == 0 {
+                self.unlimited = made;
+            }
+            return self.turn(self.whole(), true);
         };
         let wanted = ((limit as f64 * FILL) as u64).max(FLOOR) / self.unit;
         let wanted = self.below_ceiling(wanted.max(1) as i64);
         let change = wanted as f64 / self.set as f64;
-        let moves = !(DOWN..=UP).contains(&change) || wanted == self.ceiling;
+        let moves = !(DOWN..=UP).contains(&change) || wanted == self.whole();
         let share = if made > limit as f64 * OVERSHOOT {
             limit as f64 / made
         } else {
@@ -91,14 +97,22 @@ impl Bitrate {
 
     /// At most what was set up, or, where that was left to the encoder, what it then made.
     fn below_ceiling(&self, wanted: i64) -> i64 {
-        if self.ceiling > 0 {
-            return wanted.min(self.ceiling);
+        let made = (self.unlimited / self.unit as f64) as i64;
+        match self.ceiling {
+            0 if made == 0 || wanted <= made => wanted,
+            0 => self.whole(),
+            ceiling => wanted.min(ceiling),
         }
-        let made = self.unlimited / self.unit as f64;
-        if made >= 1.0 && wanted as f64 > made {
-            self.ceiling
-        } else {
-            wanted
+    }
+
+    /// What it is set to where nothing limits it.
+    fn whole(&self) -> i64 {
+        if self.ceiling > 0 || self.zero_is_automatic || self.set == 0 {
+            return self.ceiling;
+        }
+        match (self.unlimited / self.unit as f64) as i64 {
+            0 => self.set,
+            made => made,
         }
     }
 
@@ -141,7 +155,7 @@ mod tests {
     #[test]
     fn it_follows_the_limit_in_its_unit_and_no_higher_than_set_up() {
         let mut set = 2_000;
-        let mut bitrate = Bitrate::new(set, 1_000);
+        let mut bitrate = Bitrate::new(set, 1_000, true);
         for (limit, expected) in [
             (None, 2_000),
             (Some(1_000_000), 900),
@@ -164,7 +178,7 @@ mod tests {
     #[test]
     fn what_was_left_to_the_encoder_is_left_to_it_again() {
         let mut set = 0;
-        let mut bitrate = Bitrate::new(set, 1);
+        let mut bitrate = Bitrate::new(set, 1, true);
         // It makes 3 Mbit/s of itself.
         run(&mut bitrate, &mut set, None, Some(100_000));
         run(&mut bitrate, &mut set, Some(1_000_000), Some(30_000));
@@ -174,9 +188,25 @@ mod tests {
     }
 
     #[test]
+    fn a_driver_is_given_what_it_made_of_itself_again() {
+        let mut set = 0;
+        let mut bitrate = Bitrate::new(set, 1, false);
+        // It makes 3 Mbit/s of itself, and what it was asked for last from then on.
+        run(&mut bitrate, &mut set, None, Some(100_000));
+        assert_eq!(set, 0);
+        for limit in [Some(9_000_000), None] {
+            run(&mut bitrate, &mut set, Some(1_000_000), None);
+            assert_eq!(set, 900_000);
+            run(&mut bitrate, &mut set, limit, None);
+            assert!(set.abs_diff(3_000_000) < 1_000, "{set} at {limit:?}");
+        }
+        assert_eq!(bitrate.ceiling(), 0);
+    }
+
+    #[test]
     fn of_one_that_does_not_follow_fewer_frames_are_made() {
         let mut set = 2_000_000;
-        let mut bitrate = Bitrate::new(set, 1);
+        let mut bitrate = Bitrate::new(set, 1, true);
         // 3 Mbit/s, whatever is asked for.
         run(&mut bitrate, &mut set, Some(1_000_000), Some(100_000));
         let admitted = run(&mut bitrate, &mut set, Some(1_000_000), Some(100_000));

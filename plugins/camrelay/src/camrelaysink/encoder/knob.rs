@@ -8,9 +8,12 @@ use gst::prelude::*;
 pub(super) enum Kind {
     /// Quality from 0 to 100, as of libjpeg.
     Quality,
-    /// A bitrate; 0 is what the encoder takes for right.
+    /// A bitrate; 0 leaves it to the encoder.
     Bitrate,
 }
+
+/// The quality that a V4L2 driver is taken to have where none is set, as most have.
+const DRIVERS_QUALITY: i64 = 80;
 
 /// A property of an encoder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +69,13 @@ impl Knob {
         self.unit
     }
 
-    /// What it is set to. A field of a structure that is not there: 100 for a quality, 0 for a bitrate.
+    /// Whether a bitrate of 0 makes the encoder choose one while it runs. A V4L2 driver keeps the last
+    /// one that it was given.
+    pub(super) fn zero_is_automatic(&self) -> bool {
+        self.field.is_none()
+    }
+
+    /// What it is set to. A field of a structure that is not there is [`DRIVERS_QUALITY`], or a bitrate of 0.
     pub(super) fn get(&self, encoder: &gst::Element) -> Option<i64> {
         let value = encoder.property_value(self.property);
         let Some(field) = self.field else {
@@ -74,7 +83,11 @@ impl Knob {
         };
         let structure = value.get::<Option<gst::Structure>>().ok()?;
         let set = structure.and_then(|structure| structure.get::<i32>(field).ok());
-        Some(set.map_or(if self.kind == Kind::Quality { 100 } else { 0 }, i64::from))
+        let unset = match self.kind {
+            Kind::Quality => DRIVERS_QUALITY,
+            Kind::Bitrate => 0,
+        };
+        Some(set.map_or(unset, i64::from))
     }
 
     /// Sets it, as far as its range goes.
@@ -82,7 +95,10 @@ impl Knob {
         if let Some(field) = self.field {
             let structure = encoder.property::<Option<gst::Structure>>(self.property);
             let mut structure = structure.unwrap_or_else(|| gst::Structure::new_empty("controls"));
-            structure.set(field, i32::try_from(value).unwrap_or(i32::MAX));
+            match (self.kind, value) {
+                (Kind::Bitrate, 0) => structure.remove_field(field),
+                _ => structure.set(field, i32::try_from(value).unwrap_or(i32::MAX)),
+            }
             encoder.set_property(self.property, structure);
             return;
         }
@@ -165,6 +181,69 @@ mod tests {
             knob.set(&encoder, before);
             assert_eq!(knob.get(&encoder), Some(before), "{name}");
         }
+    }
+
+    /// An encoder as those of V4L2 are seen.
+    mod driver {
+        use std::sync::Mutex;
+
+        use gst::glib;
+        use gst::prelude::*;
+        use gst::subclass::prelude::*;
+
+        #[derive(Default)]
+        pub struct Driver(Mutex<Option<gst::Structure>>);
+
+        #[glib::object_subclass]
+        impl ObjectSubclass for Driver {
+            const NAME: &'static str = "CamrelayTestDriver";
+            type Type = super::Driver;
+            type ParentType = gst::Element;
+        }
+
+        impl ObjectImpl for Driver {
+            fn properties() -> &'static [glib::ParamSpec] {
+                static PROPERTIES: std::sync::OnceLock<[glib::ParamSpec; 1]> =
+                    std::sync::OnceLock::new();
+                PROPERTIES.get_or_init(|| {
+                    [glib::ParamSpecBoxed::builder::<gst::Structure>("extra-controls").build()]
+                })
+            }
+
+            fn set_property(&self, _id: usize, value: &glib::Value, _spec: &glib::ParamSpec) {
+                *self.0.lock().unwrap() = value.get().unwrap();
+            }
+
+            fn property(&self, _id: usize, _spec: &glib::ParamSpec) -> glib::Value {
+                self.0.lock().unwrap().to_value()
+            }
+        }
+
+        impl GstObjectImpl for Driver {}
+        impl ElementImpl for Driver {}
+    }
+
+    glib::wrapper! {
+        pub struct Driver(ObjectSubclass<driver::Driver>) @extends gst::Element, gst::Object;
+    }
+
+    #[test]
+    fn a_driver_is_never_given_a_bitrate_of_nothing() {
+        gst::init().unwrap();
+        let encoder = glib::Object::new::<Driver>().upcast::<gst::Element>();
+        let other = gst::Structure::builder("controls").field("h264_profile", 4);
+        encoder.set_property("extra-controls", other.build());
+        let controls = || encoder.property::<gst::Structure>("extra-controls");
+        let knob = Knob::of(&encoder).unwrap();
+        assert_eq!((knob.kind(), knob.unit()), (Kind::Bitrate, 1));
+        assert!(!knob.zero_is_automatic());
+        assert_eq!(knob.get(&encoder), Some(0));
+        knob.set(&encoder, 900_000);
+        assert_eq!(controls().get::<i32>("video_bitrate"), Ok(900_000));
+        assert_eq!(knob.get(&encoder), Some(900_000));
+        knob.set(&encoder, 0);
+        assert!(!controls().has_field("video_bitrate"), "{}", controls());
+        assert_eq!(controls().get::<i32>("h264_profile"), Ok(4));
     }
 
     #[test]

@@ -112,7 +112,9 @@ impl Steering {
         let current = knob.get(&encoder)?;
         let control = Arc::new(Mutex::new(match knob.kind() {
             Kind::Quality => Control::Quality(Quality::new(current)),
-            Kind::Bitrate => Control::Bitrate(Bitrate::new(current, knob.unit())),
+            Kind::Bitrate => {
+                Control::Bitrate(Bitrate::new(current, knob.unit(), knob.zero_is_automatic()))
+            }
         }));
         let before = input.add_probe(gst::PadProbeType::BUFFER, {
             let (encoder, control, limit) = (encoder.downgrade(), control.clone(), limit.clone());
