@@ -25,6 +25,8 @@ struct Hop {
     last_sent: Instant,
     /// Frames up to this one came.
     came: usize,
+    /// Frames before it that did not.
+    missing: usize,
     removed: Arc<AtomicBool>,
 }
 
@@ -58,6 +60,7 @@ impl Hop {
             sent: 0,
             last_sent: Instant::now(),
             came: 0,
+            missing: 0,
             removed,
         };
         hop.show(10);
@@ -81,6 +84,13 @@ impl Hop {
         while let Some(frame) = self.source.try_pull() {
             let number = frame.size() - FIRST + 1;
             assert!(number > self.came, "{number} after {}", self.came);
+            let discont = frame.flags().contains(gst::BufferFlags::DISCONT);
+            assert!(
+                discont || number == self.came + 1,
+                "{number} after {}",
+                self.came
+            );
+            self.missing += number - self.came - 1;
             self.came = number;
         }
     }
@@ -109,6 +119,36 @@ fn pictures_and_the_session_outlast_an_outage() {
     hop.show(10);
     assert!(stat::<bool>(&hop.sink, "connected"));
     assert!(!hop.removed.load(Ordering::Relaxed), "the camera was lost");
+}
+
+#[test]
+fn frames_that_are_lost_are_told_and_counted_with_their_reason() {
+    let mut hop = Hop::new();
+    let before = hop.missing;
+    hop.set_down(true);
+    let begun = Instant::now();
+    until("half a second has passed", || {
+        hop.go_on();
+        begun.elapsed() >= Duration::from_millis(500)
+    });
+    hop.set_down(false);
+    hop.show(10);
+    let missing = hop.missing - before;
+    assert!(missing > 0);
+
+    event(&mut hop.source, gst::EventType::Gap);
+    let bus = hop.source.element().unwrap().bus().unwrap();
+    let mut told = 0;
+    while let Some(message) = bus.pop_filtered(&[gst::MessageType::Element]) {
+        let gap = message.structure().unwrap();
+        assert_eq!(gap.name(), "camrelay-gap");
+        assert!(["network", "late", "sender"].contains(&gap.get::<&str>("reason").unwrap()));
+        told += gap.get::<u32>("frames").unwrap() as usize;
+    }
+    assert_eq!(told, hop.missing);
+    let counted = ["frames-lost", "frames-late", "frames-not-sent"]
+        .map(|name| stat::<u64>(&hop.source, name) as usize);
+    assert_eq!(counted.iter().sum::<usize>(), hop.missing, "{counted:?}");
 }
 
 #[test]

@@ -135,6 +135,57 @@ fn what_does_not_build_on_dropped_frames_is_not_held_back() {
 }
 
 #[test]
+fn what_builds_on_a_lost_frame_is_not_handed_over_and_a_key_frame_is_asked_for() {
+    for seed in 0..8 {
+        let (mut world, peer) = published(seed, Conditions::clean(ms(20)));
+        let begun = world.events.len();
+        let asked = |world: &World| {
+            let told = world.events[begun..].iter();
+            told.filter(|(_, told, event)| {
+                *told == peer && matches!(event, Event::KeyframeRequested { .. })
+            })
+            .count()
+        };
+        // Every third is one that none builds on.
+        let mut keys = vec![0];
+        for number in 0..240 {
+            // Nothing comes through for longer than frames are waited for.
+            world.path.down = (60 + seed..70 + seed).contains(&number);
+            let flags = match number {
+                _ if asked(&world) >= keys.len() => {
+                    keys.push(number);
+                    KEY
+                }
+                0 => KEY,
+                _ if number % 3 == 0 => DISCARDABLE,
+                _ => DELTA,
+            };
+            send(&mut world, peer, number, 5000, flags);
+            world.run(FRAME);
+        }
+        world.run(ms(300));
+        assert_eq!((asked(&world), keys.len()), (1, 2), "seed {seed}: {keys:?}");
+        let came = world.assert_intact(RELAY);
+        let last = (0..60 + seed).rfind(|number| number % 3 != 0).unwrap();
+        let (before, after): (Vec<u64>, Vec<u64>) = came.iter().partition(|n| **n < keys[1]);
+        assert!(
+            before.contains(&last) && before.last() < Some(&(60 + seed)),
+            "{before:?}"
+        );
+        assert_eq!(after, (keys[1]..240).collect::<Vec<_>>());
+        let relay_peer = at_relay(&world);
+        let there = stats(&mut world, RELAY, relay_peer);
+        assert!(
+            there.frames_lost > 0 && there.frames_undecodable > 0,
+            "{there:?}"
+        );
+        let told: u32 = gaps(&world).iter().map(|(frames, _)| frames).sum();
+        let told = u64::from(told) + there.frames_undecodable;
+        assert_eq!(came.len() as u64 + told, 240);
+    }
+}
+
+#[test]
 fn a_camera_that_does_not_follow_is_what_drops_its_frames() {
     let path = Conditions {
         rate: 4_000_000,
