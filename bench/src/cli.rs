@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use path_emulator::Conditions;
 use serde::de::DeserializeOwned;
 
+use crate::abuse::Abused;
 use crate::cases::Case;
 use crate::child::Load;
 use crate::frame::MIN_FRAME;
@@ -58,8 +59,8 @@ pub(crate) enum Measure {
     /// The process of the latter.
     #[command(hide = true)]
     Abused {
-        #[arg(value_parser = json::<PathBuf>)]
-        pictures: PathBuf,
+        #[arg(value_parser = json::<Abused>)]
+        settings: Abused,
     },
     /// The process of a camera that can be killed.
     #[command(hide = true)]

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         Measure::Many(options) => many::run(&options),
         Measure::Mutate(options) => mutate::run(&options),
         Measure::Abuse(options) => abuse::run(&options),
-        Measure::Abused { pictures } => abuse::serve(&pictures),
+        Measure::Abused { settings } => abuse::serve(&settings),
         Measure::Stale(options) => stale::run(&options),
         Measure::Launch { text } => stale::launch(&text),
         Measure::Rate(options) => rate::run(&options),

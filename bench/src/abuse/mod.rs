@@ -2,25 +2,57 @@
 //! to the relay.
 
 mod bare;
+mod crowd;
+mod foretold;
+mod media;
 mod picture;
+mod requests;
 mod scenarios;
+mod sessions;
 mod waiting;
 
 use std::panic;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use bare::serve;
 
-use self::picture::{CAMERA, Feed, Pictures};
+use self::picture::{CAMERA, FILM, Feed, Pictures};
 use crate::cli::AbuseOptions;
 use crate::many::Relay;
 use crate::process::Process;
 use crate::table::Table;
 use crate::usage;
+
+/// How long a process may take to be gone, and how often it is looked.
+const GONE: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(10);
+/// The user of whom both servers know, and with which password.
+const USER: (&str, &str) = ("ann", "secret");
+/// How she logs in (RFC 7617).
+const LOGIN: &str = "Authorization: Basic YW5uOnNlY3JldA==\r\n";
+/// The same user in the relay's deployment; `launcher keys password` made the hash.
+const USERS: &str = "
+[[user]]
+name = \"ann\"
+password = \"$argon2id$v=19$m=19456,t=2,p=1$jMoYHqkb6FpEmLuQNxtl5g$dy7LK9SEo3sETgL8PisGIB2kM/JzjATnL1PiOYqyJoE\"
+rights = [\"view\"]
+";
+
+/// What the process of the bare server is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Abused {
+    /// A folder with what [`Pictures::write`] writes.
+    pictures: PathBuf,
+    /// Whether there are users.
+    users: bool,
+    /// Connections that may wait to be accepted, if not as many as it has by itself.
+    backlog: Option<i32>,
+}
 
 /// What the process of the bare server says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,6 +65,8 @@ enum FromBare {
 struct Server {
     /// Where it listens for viewers, on 127.0.0.1.
     port: u16,
+    /// How a viewer says who it is, as a line; empty where there are no users.
+    login: &'static str,
     running: Running,
 }
 
@@ -59,6 +93,10 @@ struct Scenario {
     what: &'static str,
     /// The cameras that the relay gets.
     cameras: &'static [&'static str],
+    /// Whether there are users.
+    users: bool,
+    /// Connections that may wait to be accepted by the bare server, if not its own few.
+    backlog: Option<i32>,
     /// Whether gst-rtsp-server must be seen not to stand it.
     bare_falls: bool,
     run: fn(&Server) -> anyhow::Result<Seen>,
@@ -69,33 +107,66 @@ impl Scenario {
         Self {
             what,
             cameras: &[CAMERA],
+            users: false,
+            backlog: None,
             bare_falls: true,
             run,
         }
     }
+
+    fn login(&self) -> &'static str {
+        if self.users { LOGIN } else { "" }
+    }
 }
 
 impl Server {
-    fn bare(pictures: &Path) -> anyhow::Result<Self> {
-        let mut process = Process::start("abused", &pictures, None)?;
+    fn bare(scenario: &Scenario, pictures: &Path) -> anyhow::Result<Self> {
+        let settings = Abused {
+            pictures: pictures.to_owned(),
+            users: scenario.users,
+            backlog: scenario.backlog,
+        };
+        let mut process = Process::start("abused", &settings, None)?;
         let FromBare::Listening { port } = process.read()?;
         Ok(Self {
             port,
+            login: scenario.login(),
             running: Running::Bare(process),
         })
     }
 
     fn relay(
+        scenario: &Scenario,
         launcher: &Path,
-        cameras: &'static [&'static str],
         pictures: &Pictures,
+        folder: &Path,
     ) -> anyhow::Result<Self> {
-        let relay = Relay::start(launcher)?;
-        let feed = Feed::to_relay(cameras, pictures, relay.cameras)?;
+        let mut more = String::new();
+        if scenario.users {
+            more += USERS;
+        }
+        if scenario.cameras.contains(&FILM) {
+            more += &picture::film_camera(folder)?;
+        }
+        let relay = Relay::start_with(launcher, &more)?;
+        let feed = Feed::to_relay(scenario.cameras, pictures, relay.cameras)?;
         Ok(Self {
             port: relay.viewers,
+            login: scenario.login(),
             running: Running::Relay(relay, feed),
         })
+    }
+
+    /// Has the system send that signal to its process.
+    fn signal(&self, signal: libc::c_int) -> anyhow::Result<()> {
+        let process = match &self.running {
+            Running::Bare(process) => process.id(),
+            Running::Relay(relay, _) => relay.id(),
+        };
+        // SAFETY: it has no memory to do with. The process is a child that was not waited for.
+        let done = unsafe { libc::kill(process.try_into()?, signal) };
+        anyhow::ensure!(done == 0, "{}", std::io::Error::last_os_error());
+        Ok(())
     }
 
     /// Whether its process runs.
@@ -119,7 +190,7 @@ pub(crate) fn run(options: &AbuseOptions) -> anyhow::Result<()> {
     pictures.write(folder.path())?;
     println!(
         "{}\n\nThe same requests to a gst-rtsp-server with nothing around it and to the relay, \
-         each a process of its own, without users, with 1280x720 JPEG at 30/s:\n",
+         each a process of its own, with 1280x720 JPEG at 30/s:\n",
         usage::machine()
     );
     let (launcher, pictures, folder) = (&launcher, &pictures, folder.path());
@@ -128,10 +199,9 @@ pub(crate) fn run(options: &AbuseOptions) -> anyhow::Result<()> {
         let running: Vec<_> = scenarios::ALL
             .iter()
             .map(|scenario| {
-                let cameras = scenario.cameras;
-                let bare = scope.spawn(|| meet(scenario, Server::bare(folder)));
-                let relay =
-                    scope.spawn(|| meet(scenario, Server::relay(launcher, cameras, pictures)));
+                let bare = scope.spawn(|| meet(scenario, Server::bare(scenario, folder)));
+                let relay = move || Server::relay(scenario, launcher, pictures, folder);
+                let relay = scope.spawn(move || meet(scenario, relay()));
                 (scenario, bare, relay)
             })
             .collect();
@@ -163,6 +233,11 @@ pub(crate) fn run(options: &AbuseOptions) -> anyhow::Result<()> {
 fn meet(scenario: &Scenario, server: anyhow::Result<Server>) -> anyhow::Result<Seen> {
     let mut server = server?;
     let seen = (scenario.run)(&server);
+    // One that was aborted closes its connections a little before it is gone.
+    let deadline = Instant::now() + if seen.is_err() { GONE } else { Duration::ZERO };
+    while server.runs() && Instant::now() < deadline {
+        thread::sleep(LOOK);
+    }
     if !server.runs() {
         return Ok(Seen {
             held: false,

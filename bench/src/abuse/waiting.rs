@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::picture::CAMERA;
-use super::scenarios::{FIRST, PATIENCE, is_closed, raw, sees, viewer};
+use super::scenarios::{MANY, PATIENCE, is_closed, raw, sees, set_up, viewer};
 use super::{Seen, Server};
-use crate::many::rtsp::{Player, Way};
+use crate::many::rtsp::Way;
 
 /// How long somebody may say nothing.
 const SILENCE: Duration = Duration::from_secs(15);
@@ -17,6 +17,8 @@ const SILENCE: Duration = Duration::from_secs(15);
 const STALL: Duration = Duration::from_secs(5);
 /// The same, for longer than anybody is waited for.
 const LONG_STALL: Duration = Duration::from_secs(14);
+/// Longer than a relay waits for a viewer over UDP to say anything: a minute, and some seconds.
+const VANISHED: Duration = Duration::from_secs(68);
 /// Between SETUP and PLAY.
 const PAUSE: Duration = Duration::from_secs(4);
 /// How long it is looked on afterwards.
@@ -46,7 +48,7 @@ pub(super) fn silence(server: &Server) -> anyhow::Result<Seen> {
 }
 
 pub(super) fn before_play(server: &Server) -> anyhow::Result<Seen> {
-    let mut viewer = Player::set_up(server.port, CAMERA, Instant::now() + FIRST, Way::Tcp)?;
+    let mut viewer = set_up(server, CAMERA, Way::Tcp)?;
     thread::sleep(PAUSE);
     viewer.ask("PLAY", "")?;
     let begin = Instant::now();
@@ -63,7 +65,7 @@ pub(super) fn before_play(server: &Server) -> anyhow::Result<Seen> {
 
 /// Told by what comes: the newest pictures, or those that were missed first.
 pub(super) fn stall(server: &Server) -> anyhow::Result<Seen> {
-    let mut viewer = viewer(server, Way::Tcp)?;
+    let mut viewer = viewer(server, CAMERA, Way::Tcp)?;
     thread::sleep(STALL);
     let begin = Instant::now();
     let mut came = Vec::new();
@@ -95,7 +97,7 @@ fn late(came: &[(Duration, u32)]) -> usize {
 }
 
 pub(super) fn long_stall(server: &Server) -> anyhow::Result<Seen> {
-    let mut viewer = viewer(server, Way::Tcp)?;
+    let mut viewer = viewer(server, CAMERA, Way::Tcp)?;
     thread::sleep(LONG_STALL);
     let held = !sees(&mut viewer, LONG_STALL.as_secs() as usize * 30);
     Ok(Seen {
@@ -103,6 +105,21 @@ pub(super) fn long_stall(server: &Server) -> anyhow::Result<Seen> {
         said: match held {
             true => "closed".into(),
             false => "still served".into(),
+        },
+    })
+}
+
+/// As of a player whose machine was switched off: nothing is closed, and nobody tells.
+pub(super) fn vanished(server: &Server) -> anyhow::Result<Seen> {
+    let mut viewer = viewer(server, CAMERA, Way::Udp)?;
+    thread::sleep(VANISHED);
+    let held = !sees(&mut viewer, MANY);
+    let seconds = VANISHED.as_secs();
+    Ok(Seen {
+        held,
+        said: match held {
+            true => format!("ended before {seconds} s"),
+            false => format!("still sent to after {seconds} s"),
         },
     })
 }

@@ -47,8 +47,14 @@ pub(crate) struct Sample {
 impl Relay {
     /// Starts `launcher relay`, and waits until it listens.
     pub(crate) fn start(launcher: &Path) -> anyhow::Result<Self> {
+        Self::start_with(launcher, "")
+    }
+
+    /// The same, with more at the end of its deployment.
+    pub(crate) fn start_with(launcher: &Path, more: &str) -> anyhow::Result<Self> {
         let mut deployment = NamedTempFile::with_suffix(".toml")?;
         deployment.write_all(DEPLOYMENT.as_bytes())?;
+        deployment.write_all(more.as_bytes())?;
         let mut child = Command::new(launcher)
             .args(["relay", "--config"])
             .arg(deployment.path())
@@ -76,6 +82,11 @@ impl Relay {
         };
         std::thread::spawn(move || pass_on(log));
         Ok(relay)
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Whether it runs.

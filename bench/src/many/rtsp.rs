@@ -34,6 +34,7 @@ pub(crate) struct Player {
     sockets: Option<(UdpSocket, UdpSocket)>,
     url: String,
     session: String,
+    transport: String,
     frames: Frames,
     kept_alive: Instant,
 }
@@ -71,9 +72,21 @@ impl Player {
         deadline: Instant,
         way: Way,
     ) -> anyhow::Result<Self> {
+        Self::set_up_as("", port, camera, deadline, way)
+    }
+
+    /// The same, with that header of who it is as a line.
+    pub(crate) fn set_up_as(
+        login: &'static str,
+        port: u16,
+        camera: &str,
+        deadline: Instant,
+        way: Way,
+    ) -> anyhow::Result<Self> {
         let url = format!("rtsp://127.0.0.1:{port}/{camera}");
         let (mut connection, description) = loop {
             let mut connection = Connection::open(port)?;
+            connection.login = login;
             let answer = connection.ask("DESCRIBE", &url, "Accept: application/sdp\r\n")?;
             match answer.status {
                 200 => break (connection, answer),
@@ -101,11 +114,13 @@ impl Player {
         let session = set_up.header("session").context("it gives no session")?;
         let session = session.split(';').next().unwrap_or_default();
         let session = format!("Session: {session}\r\n");
+        let transport = set_up.header("transport").unwrap_or_default().to_owned();
         Ok(Self {
             connection,
             sockets,
             url,
             session,
+            transport,
             frames: Frames::default(),
             kept_alive: Instant::now(),
         })
@@ -120,6 +135,11 @@ impl Player {
     /// The header that names its session, as a line.
     pub(crate) fn session(&self) -> &str {
         &self.session
+    }
+
+    /// How the server says that its packets come.
+    pub(crate) fn transport(&self) -> &str {
+        &self.transport
     }
 
     /// Tells of every frame that came, until the server ends it.
@@ -232,6 +252,8 @@ impl Frames {
 /// A connection with a server.
 pub(crate) struct Connection {
     stream: BufReader<Throttled>,
+    /// The header of who it is, as a line.
+    login: &'static str,
     sequence: u32,
     patience: Duration,
 }
@@ -258,6 +280,7 @@ impl Connection {
         stream.set_read_timeout(Some(ANSWER))?;
         Ok(Self {
             stream: BufReader::with_capacity(1 << 16, Throttled::new(stream)),
+            login: "",
             sequence: 0,
             patience: ANSWER,
         })
@@ -276,8 +299,8 @@ impl Connection {
     pub(crate) fn send(&mut self, method: &str, url: &str, headers: &str) -> anyhow::Result<()> {
         self.sequence += 1;
         let request = format!(
-            "{method} {url} RTSP/1.0\r\nCSeq: {}\r\n{headers}\r\n",
-            self.sequence
+            "{method} {url} RTSP/1.0\r\nCSeq: {}\r\n{}{headers}\r\n",
+            self.sequence, self.login
         );
         Ok(self.stream.get_mut().write_all(request.as_bytes())?)
     }
@@ -368,7 +391,15 @@ impl Answer {
     }
 
     fn header(&self, name: &str) -> Option<&str> {
-        let found = self.headers.iter().find(|(header, _)| header == name);
+        self.all(name).next()
+    }
+
+    /// The values of each header of this name, which is in small letters.
+    pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        let found = self
+            .headers
+            .iter()
+            .filter(move |(header, _)| header == name);
         found.map(|(_, value)| value.as_str())
     }
 
