@@ -10,12 +10,16 @@ mod large;
 mod support;
 #[path = "page/wall.rs"]
 mod wall;
+#[path = "page/webrtc.rs"]
+mod webrtc;
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
 
 use browser::Browser;
+use path_emulator::{Conditions, Proxy, Route};
 use support::Launcher;
 
 /// WebDriver's names of keys.
@@ -56,9 +60,14 @@ impl Relay {
 
     /// With these lines more in `[http]`.
     fn with(folder: tempfile::TempDir, lines: &str) -> Self {
-        let file = folder.path().join("relay.toml");
         let text = "[relay]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n";
-        fs::write(&file, format!("{text}{lines}")).expect("a file");
+        Self::of(folder, &format!("{text}{lines}"))
+    }
+
+    /// Of that deployment.
+    fn of(folder: tempfile::TempDir, text: &str) -> Self {
+        let file = folder.path().join("relay.toml");
+        fs::write(&file, text).expect("a file");
         let mut launcher = Launcher::start("relay", &file);
         let line = launcher.said("listening for cameras on ");
         let cameras = line.rsplit(' ').next().expect("an address").to_owned();
@@ -96,6 +105,39 @@ impl Relay {
         let text: String = names.iter().map(camera).collect();
         fs::write(&file, text).expect("a file");
         file
+    }
+
+    /// A path to its WebRTC, for [`Self::through`].
+    fn path(&self, conditions: Conditions) -> Proxy {
+        // That is at the UDP port of the number that the page is at.
+        let port = self.port();
+        let local = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let route = Route {
+            listen: local(0),
+            to: local(port),
+        };
+        Proxy::start(&[route], conditions, conditions, 1).expect("a path")
+    }
+
+    /// Where the page is.
+    fn port(&self) -> u16 {
+        let port = self.page.rsplit(':').next().expect("a port");
+        port.parse().expect("a number")
+    }
+
+    /// Has what the page plays from now on come over that path.
+    fn through(&self, browser: &Browser, path: &Proxy) {
+        let (port, entry) = (self.port(), path.addresses()[0].port());
+        browser.run(&format!(
+            "window.real = fetch;
+             window.fetch = async (...of) => {{
+                 const answer = await real(...of);
+                 if (!String(of[0]).endsWith('/whep')) return answer;
+                 const text = (await answer.text()).replaceAll(' {port} typ host', ' {entry} typ host');
+                 const {{ status, headers }} = answer;
+                 return new Response(text, {{ status, headers }});
+             }};"
+        ));
     }
 
     /// The page, in a browser.

@@ -1,12 +1,7 @@
 //! One camera, large.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
-use path_emulator::{Conditions, Direction, Proxy, Route};
-
-use crate::support::Launcher;
 use crate::{ENTER, ESCAPE, H264, JPEG, LEFT, RIGHT, Relay, TAB};
 
 #[test]
@@ -210,68 +205,6 @@ fn everything_is_reached_with_the_keyboard_and_shows_where_it_is() {
     browser.until("!document.getElementById('large').open");
     browser.until("document.activeElement === tile('yard').querySelector('a')");
     for launcher in [cameras, relay.launcher] {
-        launcher.stop();
-    }
-}
-
-#[test]
-fn a_narrow_path_shows_a_smaller_picture_and_then_all_again() {
-    let relay = Relay::start();
-    let file = relay.folder.path().join("dense.toml");
-    let text = format!(
-        "[[camera]]\nname = \"dense\"\nrelay = \"{}\"\n\
-         encode = \"openh264enc bitrate=2000000 rate-control=bitrate complexity=low gop-size=300\"\n\
-         source = \"videotestsrc is-live=true pattern=zone-plate kx2=20 ky2=20 kt=10 \
-         ! video/x-raw,format=I420,width=960,height=540,framerate=15/1\"\n",
-        relay.cameras
-    );
-    fs::write(&file, text).expect("a file");
-    let camera = Launcher::start("camera", &file);
-    // WebRTC is at the UDP port of that number.
-    let port: u16 = relay
-        .page
-        .rsplit(':')
-        .next()
-        .expect("a port")
-        .parse()
-        .expect("a port");
-    let local = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let route = Route {
-        listen: local(0),
-        to: local(port),
-    };
-    let clean = Conditions::clean(Duration::from_millis(10));
-    let path = Proxy::start(&[route], clean, clean, 1).expect("a path");
-    let entry = path.addresses()[0].port();
-
-    let browser = relay.page();
-    browser.until("tile('dense')?.dataset.state === 'live'");
-    browser.run(&format!(
-        "window.real = fetch;
-         window.fetch = async (...of) => {{
-             const answer = await real(...of);
-             if (!String(of[0]).endsWith('/whep')) return answer;
-             const text = (await answer.text()).replaceAll(' {port} typ host', ' {entry} typ host');
-             const {{ status, headers }} = answer;
-             return new Response(text, {{ status, headers }});
-         }};
-         location.hash = 'dense'"
-    ));
-    browser.until("!video.hidden && video.currentTime > 4 && video.videoWidth === 960");
-    let narrow = Conditions {
-        rate: 800_000,
-        queue: Duration::from_millis(100),
-        ..clean
-    };
-    path.set(Direction::Back, narrow);
-    browser.until("video.videoWidth < 960");
-    browser.until("window.before = video.getVideoPlaybackQuality().totalVideoFrames, true");
-    // It goes on there, in more than a picture now and then.
-    browser.until("video.getVideoPlaybackQuality().totalVideoFrames > window.before + 30");
-    assert_eq!(browser.run("return video.videoWidth < 960"), true);
-    path.set(Direction::Back, clean);
-    browser.until("video.videoWidth === 960");
-    for launcher in [camera, relay.launcher] {
         launcher.stop();
     }
 }

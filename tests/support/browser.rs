@@ -84,6 +84,13 @@ impl Browser {
         self.folder.path()
     }
 
+    /// A command of the Chrome DevTools Protocol.
+    #[track_caller]
+    pub fn devtools(&self, command: &str, params: &Value) {
+        let body = json!({ "cmd": command, "params": params });
+        self.post("/goog/cdp/execute", &body);
+    }
+
     /// Loads a page.
     #[track_caller]
     pub fn open(&self, url: &str) {

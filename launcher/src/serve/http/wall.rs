@@ -73,12 +73,18 @@ struct Show {
 
 /// What a client is told.
 #[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(untagged)]
 enum News {
-    /// The number of each camera that is shown, as pictures have it.
-    Shown(BTreeMap<String, u16>),
-    /// The cameras as they are now.
-    Cameras(Vec<Camera>),
+    Shown {
+        /// The number of each camera that is shown, as pictures have it.
+        shown: BTreeMap<String, u16>,
+    },
+    Cameras {
+        /// The cameras as they are now.
+        cameras: Vec<Camera>,
+        /// The clock that pictures are captured by, in milliseconds.
+        clock: u64,
+    },
 }
 
 /// Why a connection ends.
@@ -176,8 +182,8 @@ async fn show(
                 }
                 Some(Message::Text(text)) => match serde_json::from_str(&text) {
                     Ok(Wish::Show(wishes)) if wishes.len() <= MAX_SHOWN => {
-                        let numbers = wall.show(wishes);
-                        socket.say(text_of(&News::Shown(numbers))).await?;
+                        let shown = wall.show(wishes);
+                        socket.say(text_of(&News::Shown { shown })).await?;
                     }
                     Ok(Wish::Show(_)) => {
                         return Ok(End { code: CloseCode::Policy, why: "64 cameras are the most" });
@@ -199,7 +205,8 @@ async fn show(
                 wall.find();
                 rested = Instant::now() + SPACING;
                 let cameras = api::visible(&site, &wall.visitor, asked);
-                socket.say(text_of(&News::Cameras(cameras))).await?;
+                let clock = gst::SystemClock::obtain().time().mseconds();
+                socket.say(text_of(&News::Cameras { cameras, clock })).await?;
             }
             _ = looks.tick() => {
                 wall.find();

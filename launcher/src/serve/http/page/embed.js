@@ -32,7 +32,7 @@ const wall = new Wall({
 
 function choose() {
   const isDirect = video(camera) !== undefined && !isJpeg(camera);
-  direct.play(isDirect && !document.hidden, camera.state.name === "live");
+  direct.play(isDirect && !document.hidden, camera.state.name);
   const width = Math.ceil(window.innerWidth * window.devicePixelRatio);
   const wanted = !document.hidden && (!isDirect || direct.wantsPictures);
   wall.show(wanted ? [{ camera: name, fps: FPS, width }] : []);
@@ -40,7 +40,7 @@ function choose() {
 
 function refresh() {
   const state = shownState(camera, picture);
-  const age = shownAge(camera, picture);
+  const age = shownAge(camera, picture, direct);
   const late = age !== null && age > LATE;
   $("tile").dataset.state = state;
   $("tile").toggleAttribute("data-drawn", picture.placeholder);

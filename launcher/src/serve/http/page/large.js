@@ -1,28 +1,26 @@
 // One camera, large: over WebRTC where that works, else picture by picture.
 
 import { bitrate, duration, fileName, fps, percent } from "./text.js";
-import { LATE, MUCH, Picture, isJpeg, loss, reason, set, shownAge, shownState, since, stateName, video, viewers } from "./tile.js";
-import { Whep } from "./whep.js";
+import { Direct } from "./direct.js";
+import { LATE, MUCH, Picture, isJpeg, loss, reason, saved, set, shownAge, shownState, since, stateName, video, viewers } from "./tile.js";
 
 const $ = id => document.getElementById(id);
 /** More letters than this have a line of their own among the facts. */
 const SHORT = 24;
 
-/** The dialog. `onStep(by)` asks for another camera, `onClose()` for the wall. */
+/** The dialog. `onStep(by)` asks for another camera, `onClose()` for the wall, `onPause()` for what is wanted now. */
 export class Large {
   #dialog = $("large");
   #video = $("video");
   #canvas = $("large-canvas");
   #picture = new Picture(this.#canvas);
-  #whep = null;
-  #playing = false;
+  #direct = null;
   #paused = false;
-  /** Why there is no WebRTC. */
-  #why = "";
   #addresses = "";
   camera = null;
 
-  constructor({ onStep, onClose, onToast }) {
+  constructor({ onStep, onClose, onPause, onToast }) {
+    this.onPause = onPause;
     this.onToast = onToast;
     $("close").onclick = onClose;
     $("before").onclick = () => onStep(-1);
@@ -32,7 +30,14 @@ export class Large {
     $("full").onclick = () => this.fullScreen();
     this.#dialog.addEventListener("cancel", event => {
       event.preventDefault();
-      onClose();
+      if (this.#isFilled) this.#fill(false);
+      else onClose();
+    });
+    this.#dialog.addEventListener("close", () => {
+      if (this.camera) onClose();
+    });
+    this.#video.addEventListener("webkitendfullscreen", () => {
+      if (!this.#paused) this.#video.play().catch(() => {});
     });
     $("stage").addEventListener("dblclick", () => this.fullScreen());
   }
@@ -43,11 +48,12 @@ export class Large {
 
   /** Whether pictures have to come over the wall's connection. */
   get wantsPictures() {
-    if (this.camera === null || this.#playing || this.#paused) return false;
-    return isJpeg(this.camera) || this.#why !== "";
+    if (this.camera === null || this.#direct.playing || this.#paused) return false;
+    return isJpeg(this.camera) || this.#direct.wantsPictures;
   }
 
-  open(camera, bitmapSource) {
+  /** Shows a camera, at first as that picture does. */
+  open(camera, picture) {
     if (this.camera?.name === camera.name) return;
     this.#stop();
     this.camera = camera;
@@ -56,12 +62,9 @@ export class Large {
     document.title = `${camera.name} – camrelay`;
     this.#canvas.setAttribute("aria-label", `Picture of ${camera.name}`);
     this.#video.setAttribute("aria-label", `Video of ${camera.name}`);
-    if (bitmapSource?.jpeg) {
-      const age = bitmapSource.age ?? 0;
-      this.#picture.draw({ jpeg: bitmapSource.jpeg, age, placeholder: bitmapSource.placeholder }).catch(() => {});
-    }
+    this.#direct = new Direct(camera.name, this.#video, this.#picture);
+    this.#picture.copy(picture).catch(() => {});
     if (!this.#dialog.open) this.#dialog.showModal();
-    this.#start();
     this.update(camera);
   }
 
@@ -69,65 +72,41 @@ export class Large {
     if (!this.camera) return;
     this.#stop();
     this.camera = null;
+    this.#fill(false);
     if (document.fullscreenElement) document.exitFullscreen();
     this.#dialog.close();
     document.title = "camrelay";
   }
 
-  #start() {
-    this.#why = "";
-    const { name } = this.camera;
-    this.#whep = new Whep(
-      name,
-      this.#video,
-      () => {
-        this.#playing = true;
-        this.#video.hidden = false;
-        this.#canvas.hidden = true;
-        this.refresh();
-      },
-      why => {
-        this.#whep = null;
-        this.#why = why;
-        this.#showPictures();
-      },
-    );
-  }
-
-  #showPictures() {
-    this.#playing = false;
-    this.#video.hidden = true;
-    this.#canvas.hidden = false;
+  /** Plays it while it is to be `seen`; once it is paused, only what it has already. */
+  play(seen) {
+    if (!this.camera) return;
+    this.#direct.play(seen && (!this.#paused || this.#direct.playing), this.camera.state.name);
     this.refresh();
   }
 
   #stop() {
-    this.#whep?.close();
-    this.#whep = null;
-    this.#playing = false;
-    this.#video.hidden = true;
-    this.#canvas.hidden = false;
+    this.#direct?.play(false, "");
+    this.#direct = null;
     this.#picture.clear();
     this.#setPaused(false);
   }
 
   /** A picture of this camera over the wall's connection. */
   async draw(picture) {
-    if (!this.#paused && !this.#playing) await this.#picture.draw(picture);
+    if (!this.#paused) await this.#direct.draw(picture);
   }
 
   /** Takes in what the relay says of the camera. */
   update(camera) {
-    const before = this.camera.state.name;
     this.camera = camera;
-    const came = camera.state.name === "live" && before !== "live";
-    if (came && !this.#whep && !this.#paused) this.#start();
     const stream = video(camera);
     const { hop } = camera;
     const facts = [];
-    if (camera.age_ms !== undefined && camera.age_ms !== null) {
-      const late = camera.age_ms > LATE;
-      facts.push(["Age", camera.age_ms < 1000 ? `${Math.round(camera.age_ms)} ms` : duration(camera.age_ms), late]);
+    const age = shownAge(camera, this.#picture, this.#direct);
+    if (age !== null) {
+      const isOfRelay = this.#direct.playing && this.#direct.age === null;
+      facts.push([isOfRelay ? "Age at the relay" : "Age", age < 1000 ? `${Math.round(age)} ms` : duration(age), age > LATE]);
     }
     if (stream) {
       const size = stream.width ? `${stream.width} × ${stream.height}` : "";
@@ -137,7 +116,7 @@ export class Large {
     const lost = loss(camera);
     if (lost !== null) facts.push(["Packets lost", percent(lost), lost >= MUCH]);
     if (hop) {
-      facts.push(["Packets repaired", String(hop.repaired)]);
+      facts.push(["Frames repaired", String(hop.repaired)]);
       facts.push(["Frames lost", String(hop.lost)], ["Frames late", String(hop.late)]);
       facts.push(["Round trip", `${hop.rtt_ms.toFixed(1)} ms`]);
     }
@@ -195,13 +174,15 @@ export class Large {
     this.#dialog.dataset.state = state;
     this.#dialog.toggleAttribute("data-drawn", this.#picture.placeholder);
     set($("large-state"), stateName(state));
-    const age = this.#playing ? this.camera.age_ms ?? null : shownAge(this.camera, this.#picture);
+    const { playing, why } = this.#direct;
+    this.#canvas.hidden = playing;
+    const age = shownAge(this.camera, this.#picture, this.#direct);
     $("large-age").title = since(this.camera);
     set($("large-age"), age === null || (state === "live" && age <= LATE) ? "" : `${duration(age)} old`);
     $("large-age").toggleAttribute("data-late", age !== null && age > LATE);
-    set($("via"), this.#playing ? "WebRTC" : this.#picture.shown ? "Picture by picture" : "");
-    $("via").title = this.#why && `No WebRTC: ${this.#why}`;
-    const notice = reason(this.camera, this.#playing || this.#picture.shown, this.#why);
+    set($("via"), playing ? "WebRTC" : this.#picture.shown ? "Picture by picture" : "");
+    $("via").title = why && `No WebRTC: ${why}`;
+    const notice = reason(this.camera, playing || this.#picture.shown, why);
     set($("notice"), notice);
     $("notice").hidden = notice === "";
   }
@@ -211,6 +192,7 @@ export class Large {
     this.#setPaused(!this.#paused);
     if (this.#paused) this.#video.pause();
     else this.#video.play().catch(() => {});
+    this.onPause();
   }
 
   #setPaused(paused) {
@@ -222,16 +204,43 @@ export class Large {
     this.#dialog.toggleAttribute("data-paused", paused);
   }
 
-  fullScreen() {
-    if (document.fullscreenElement) document.exitFullscreen();
-    else $("stage").requestFullscreen?.().catch(() => this.onToast("This browser has no full screen"));
+  /** Fills the screen, or where the browser does not let it the window. */
+  async fullScreen() {
+    if (document.fullscreenElement) return document.exitFullscreen();
+    if (this.#isFilled) return this.#fill(false);
+    try {
+      await $("stage").requestFullscreen();
+    } catch {
+      this.#fillAsVideo();
+    }
+  }
+
+  /** An iPhone has full screen for videos only. */
+  #fillAsVideo() {
+    try {
+      if (!this.#direct.playing) throw new Error("it shows pictures");
+      this.#video.webkitEnterFullscreen();
+    } catch {
+      this.#fill(true);
+    }
+  }
+
+  get #isFilled() {
+    return this.#dialog.hasAttribute("data-filled");
+  }
+
+  #fill(isFilled) {
+    this.#dialog.toggleAttribute("data-filled", isFilled);
+    $("full").setAttribute("aria-pressed", String(isFilled));
   }
 
   /** Saves what is to be seen. */
   async snapshot() {
     if (!this.camera) return;
     const { name } = this.camera;
-    const jpeg = this.#playing ? await still(this.#video) : this.#picture.jpeg;
+    const { playing } = this.#direct;
+    const isThere = !playing && this.#picture.jpeg;
+    const jpeg = isThere || (await (playing ? saved(this.#video) : this.#picture.saved()));
     if (!jpeg) return this.onToast("There is no picture yet");
     const link = document.createElement("a");
     link.href = URL.createObjectURL(jpeg);
@@ -269,11 +278,4 @@ function addresses({ name, urls = {} }, isJpeg) {
     ["This page", `/#${path}`],
   ];
   return list.filter(([, address]) => address);
-}
-
-/** A JPEG of what a <video> shows. */
-async function still(video) {
-  const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
-  canvas.getContext("2d").drawImage(video, 0, 0);
-  return canvas.convertToBlob({ type: "image/jpeg", quality: 0.92 });
 }

@@ -7,13 +7,14 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use super::answer::Refusal;
 
 /// Name, type and contents of the page's files.
-const FILES: [(&str, &str, &str); 10] = [
+const FILES: [(&str, &str, &str); 11] = [
     ("page.css", CSS, include_str!("page.css")),
     ("icon.svg", "image/svg+xml", include_str!("icon.svg")),
     ("page.js", SCRIPT, include_str!("page.js")),
     ("large.js", SCRIPT, include_str!("large.js")),
     ("tile.js", SCRIPT, include_str!("tile.js")),
     ("direct.js", SCRIPT, include_str!("direct.js")),
+    ("clock.js", SCRIPT, include_str!("clock.js")),
     ("wall.js", SCRIPT, include_str!("wall.js")),
     ("whep.js", SCRIPT, include_str!("whep.js")),
     ("text.js", SCRIPT, include_str!("text.js")),

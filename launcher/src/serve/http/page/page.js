@@ -31,6 +31,7 @@ const watching = new IntersectionObserver(
 const large = new Large({
   onStep: step,
   onClose: () => go(null),
+  onPause: choose,
   onToast: toast,
 });
 
@@ -71,18 +72,25 @@ function onStatus(cameras) {
   $("empty").hidden = cameras.length > 0;
   $("keys").hidden = cameras.length === 0;
   summarise(cameras);
+  const { name } = large;
+  if (name !== null && !tiles.has(name)) {
+    large.close();
+    toast(`${name} is not there any more`);
+    go(null);
+  }
   if (large.name === null) follow();
   choose();
 }
 
+/** Says how many are live; where that is read out, only when it changes. */
 function summarise(cameras) {
   const live = cameras.filter(camera => camera.state.name === "live").length;
-  const summary = $("summary");
   const total = document.createElement("b");
   total.textContent = `${live} of ${cameras.length}`;
   total.classList.toggle("bad", live < cameras.length);
-  if (cameras.length > 0) summary.replaceChildren(total, " live");
-  else summary.replaceChildren();
+  const all = cameras.length > 0 ? [total, " live"] : [];
+  const text = all.length > 0 ? `${total.textContent} live` : "";
+  if ($("summary").textContent !== text) $("summary").replaceChildren(...all);
 }
 
 async function onPicture(name, picture) {
@@ -96,6 +104,7 @@ async function onPicture(name, picture) {
 function choose() {
   const isWall = !document.hidden && large.name === null;
   for (const tile of tiles.values()) tile.play(isWall && visible.has(tile.element));
+  large.play(!document.hidden || Boolean(document.pictureInPictureElement));
   if (document.hidden) return wall.show([]);
   if (large.name !== null) {
     return wall.show(large.wantsPictures ? [{ camera: large.name, fps: LARGE_FPS }] : []);
@@ -127,6 +136,8 @@ function follow() {
   const name = asked();
   const tile = tiles.get(name);
   const before = tiles.get(large.name);
+  // It ends before, and leaves its last picture to the large one.
+  tile?.play(false);
   if (tile) large.open(tile.camera, tile.picture);
   else large.close();
   if (before && !tile) before.link.focus();

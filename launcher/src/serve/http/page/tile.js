@@ -9,6 +9,9 @@ export const LATE = 1000;
 /** More lost than this, a share of 1, is shown in red. */
 export const MUCH = 0.01;
 
+/** Of JPEGs that are made here. */
+const QUALITY = 0.92;
+
 const STATES = { live: "Live", stale: "No picture", gone: "Gone", refused: "Refused", waiting: "Waiting" };
 
 /** What a state is called. */
@@ -16,12 +19,15 @@ export function stateName(state) {
   return STATES[state] ?? state;
 }
 
-/** Why there is no picture, as a sentence; "" where there is one, or one may come. `failed` is why WebRTC does not work. */
+/** What is said while the first picture is on its way. */
+export const CONNECTING = "Connecting …";
+
+/** Why there is no picture, as a sentence; "" where there is one. `failed` is why WebRTC does not work. */
 export function reason(camera, hasPicture, failed = "") {
   const { name, why } = camera.state;
   if (name === "refused") return `Refused: ${why}`;
-  if (name === "live" && !hasPicture && failed) return `It cannot be shown: ${failed}`;
-  if (hasPicture || name === "live") return "";
+  if (hasPicture) return "";
+  if (name === "live") return failed ? `It cannot be shown: ${failed}` : CONNECTING;
   if (name === "waiting") return "Waiting for its first picture";
   if (name === "gone") return "The camera left";
   return "No picture comes";
@@ -52,13 +58,28 @@ export function viewers(camera) {
   return Object.values(camera.viewers).reduce((sum, count) => sum + count, 0);
 }
 
+/** What a <video> shows, on a canvas of its own. */
+function still(video) {
+  const canvas = new OffscreenCanvas(video.videoWidth, video.videoHeight);
+  canvas.getContext("2d").drawImage(video, 0, 0);
+  return canvas;
+}
+
+/** A JPEG of what a <video> shows. */
+export async function saved(video) {
+  return still(video).convertToBlob({ type: "image/jpeg", quality: QUALITY });
+}
+
 /** Draws JPEGs on a canvas, and knows how old the newest is. */
 export class Picture {
   #canvas;
   #context;
   #captured = null;
   #cleared = 0;
+  /** What is shown, or about to be; null where it is no JPEG. */
   jpeg = null;
+  /** Whether there is something to see. */
+  shown = false;
   placeholder = false;
 
   constructor(canvas) {
@@ -73,12 +94,52 @@ export class Picture {
     const cleared = this.#cleared;
     const bitmap = await createImageBitmap(picture.jpeg);
     if (cleared !== this.#cleared) return;
+    this.#put(bitmap);
+    if (!picture.placeholder) this.#age(picture.age);
+  }
+
+  /** Shows what another one shows. */
+  async copy(other) {
+    const { age } = other;
+    if (other.jpeg) return this.draw({ jpeg: other.jpeg, age: age ?? 0, placeholder: other.placeholder });
+    if (!other.shown) return;
+    const cleared = this.#cleared;
+    const bitmap = await createImageBitmap(other.#canvas);
+    if (cleared !== this.#cleared || this.jpeg) return;
+    this.#put(bitmap);
+    this.#age(age);
+  }
+
+  /** Shows what a <video> shows now, of that age, when that is about to end. */
+  keep(video, age) {
+    if (video.videoWidth === 0) return;
+    this.clear();
+    this.#put(still(video).transferToImageBitmap());
+    this.#age(age);
+  }
+
+  #put(bitmap) {
     if (this.#canvas.width !== bitmap.width || this.#canvas.height !== bitmap.height) {
       this.#canvas.width = bitmap.width;
       this.#canvas.height = bitmap.height;
     }
     this.#context.transferFromImageBitmap(bitmap);
-    if (!picture.placeholder) this.#captured = performance.now() - picture.age;
+    this.shown = true;
+  }
+
+  #age(age) {
+    this.#captured = age === null ? null : performance.now() - age;
+  }
+
+  /** Pixels in a line, and lines. */
+  get size() {
+    return [this.#canvas.width, this.#canvas.height];
+  }
+
+  /** What is to be seen, as a JPEG; null before there is anything. */
+  async saved() {
+    if (this.jpeg || !this.shown) return this.jpeg;
+    return new Promise(done => this.#canvas.toBlob(done, "image/jpeg", QUALITY));
   }
 
   /** Milliseconds since what is shown was captured; null before there is anything. */
@@ -86,16 +147,12 @@ export class Picture {
     return this.#captured === null ? null : performance.now() - this.#captured;
   }
 
-  /** Whether there is something to see. */
-  get shown() {
-    return this.jpeg !== null;
-  }
-
   /** Shows nothing, also of what is being drawn: another camera's is to come. */
   clear() {
     this.#cleared += 1;
     this.#captured = null;
     this.jpeg = null;
+    this.shown = false;
     this.placeholder = false;
     this.#context.transferFromImageBitmap(null);
   }
@@ -127,7 +184,7 @@ export class Tile {
 
   /** Plays the camera while that is `wanted`, where it sends no JPEGs. */
   play(wanted) {
-    this.#direct.play(wanted && !isJpeg(this.camera), this.camera.state.name === "live");
+    this.#direct.play(wanted && !isJpeg(this.camera), this.camera.state.name);
   }
 
   /** A picture of this camera over the wall's connection. */
@@ -152,7 +209,7 @@ export class Tile {
 
   /** Shows state and age as they are now. */
   refresh() {
-    const age = shownAge(this.camera, this.picture);
+    const age = shownAge(this.camera, this.picture, this.#direct);
     const state = shownState(this.camera, this.picture);
     this.element.dataset.state = state;
     this.element.toggleAttribute("data-drawn", this.picture.placeholder);
@@ -171,10 +228,14 @@ export function shownState(camera, picture) {
   return name === "live" && picture.placeholder ? "stale" : name;
 }
 
-/** How old the newest picture is, in milliseconds; null before there is any. */
-export function shownAge(camera, picture) {
-  if (camera.state.name === "refused" || camera.state.name === "waiting") return null;
-  return picture.age ?? camera.age_ms ?? null;
+/** How old the picture is that is shown, in milliseconds; null before there is any. */
+export function shownAge(camera, picture, direct) {
+  const { name } = camera.state;
+  if (name === "refused" || name === "waiting") return null;
+  const newest = camera.age_ms ?? null;
+  if (!direct.playing) return picture.age ?? newest;
+  // What the relay sends in place of a picture is new, and that picture is not.
+  return name === "live" ? direct.age ?? newest : Math.max(direct.age ?? 0, newest ?? 0);
 }
 
 /** Sets a text, where it is another one. */

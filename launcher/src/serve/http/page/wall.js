@@ -1,5 +1,7 @@
 // The one connection that carries the pictures and the state of every camera.
 
+import { relayClock } from "./clock.js";
+
 /** Bytes before the JPEG of a picture message; docs/http.md says what they are. */
 const HEADER = 24;
 const PLACEHOLDER = 1;
@@ -43,6 +45,7 @@ export class Wall {
     socket.binaryType = "arraybuffer";
     socket.onopen = () => {
       this.#failures = 0;
+      relayClock.forget();
       this.#sendShow();
       this.#on.onLink(true);
     };
@@ -63,7 +66,8 @@ export class Wall {
     if (this.#socket.readyState === WebSocket.OPEN) this.#socket.send(`{"show":${this.#show}}`);
   }
 
-  #news({ shown, cameras }) {
+  #news({ shown, cameras, clock }) {
+    if (clock !== undefined) relayClock.tell(clock);
     if (shown) this.#names = new Map(Object.entries(shown).map(([name, number]) => [number, name]));
     if (cameras) this.#on.onStatus(cameras);
   }

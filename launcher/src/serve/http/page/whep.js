@@ -1,7 +1,11 @@
 // One camera over WebRTC, asked for by WHEP.
 
+import { relayClock } from "./clock.js";
+
 /** How long the first picture may take before another way is the better one. */
 const PATIENCE = 6000;
+/** How long nothing may come, once the browser noticed: by then the relay lets go of the viewer. */
+const SILENCE = 4000;
 
 /**
  * Plays a camera in a <video>. `onPlaying` is called once, with the first picture;
@@ -14,6 +18,8 @@ export class Whep {
   #closed = false;
   #onFailed;
   #patience;
+  #silence;
+  #rtp = null;
 
   constructor(camera, video, onPlaying, onFailed) {
     this.#video = video;
@@ -31,7 +37,13 @@ export class Whep {
       if ("jitterBufferTarget" in receiver) receiver.jitterBufferTarget = 0;
       video.srcObject = new MediaStream([track]);
       video.play().catch(() => {});
-      video.requestVideoFrameCallback(() => {
+      const show = (_, { rtpTimestamp }) => {
+        if (this.#closed) return;
+        this.#rtp = rtpTimestamp ?? null;
+        video.requestVideoFrameCallback(show);
+      };
+      video.requestVideoFrameCallback((...frame) => {
+        show(...frame);
         if (this.#closed) return;
         clearTimeout(this.#patience);
         onPlaying();
@@ -39,6 +51,10 @@ export class Whep {
     };
     this.#peer.onconnectionstatechange = () => {
       const state = this.#peer.connectionState;
+      clearTimeout(this.#silence);
+      if (state === "disconnected") {
+        this.#silence = setTimeout(() => this.#fail("nothing comes any more"), SILENCE);
+      }
       if (state === "failed" || state === "closed") this.#fail("the connection was lost");
     };
     const offer = await this.#peer.createOffer();
@@ -58,11 +74,17 @@ export class Whep {
     await this.#peer.setRemoteDescription({ type: "answer", sdp: body });
   }
 
+  /** Milliseconds since what is shown was captured; null where nobody knows. */
+  get age() {
+    return relayClock.since(this.#rtp);
+  }
+
   /** Ends it. */
   close() {
     if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#patience);
+    clearTimeout(this.#silence);
     this.#video.srcObject = null;
     this.#end();
   }
@@ -77,7 +99,8 @@ export class Whep {
 
   #fail(why) {
     if (this.#closed) return;
-    this.close();
+    // What is shown last may be kept.
     this.#onFailed(why);
+    this.close();
   }
 }
