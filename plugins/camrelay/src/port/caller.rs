@@ -164,6 +164,12 @@ impl Caller {
         matches!(self.link, Link::Unresolved | Link::Open { .. })
     }
 
+    /// Whether the relay may have answered.
+    #[cfg(test)]
+    pub(super) fn has_called(&self) -> bool {
+        self.peer().is_some()
+    }
+
     /// Adds an element that sends `stream`; `false` where another one does already.
     pub(super) fn publish(&mut self, stream: u16, observer: Observer) -> bool {
         if self.publishers.contains_key(&stream) {

@@ -77,36 +77,51 @@ struct Session {
 }
 
 impl Session {
-    /// The session of those settings, or a new one.
-    fn share(settings: SessionSettings) -> Result<Arc<Self>, PortError> {
+    /// Has `join` run with the session of those settings while that is open, or with a new one
+    /// before it calls: an answer that comes at once finds whoever is to hear it.
+    fn join<R>(
+        settings: SessionSettings,
+        join: impl Fn(&mut Caller) -> R,
+    ) -> Result<(Arc<Self>, R), PortError> {
         check_camera_name(&settings.camera)?;
         let key = settings.key();
         let mut sessions = lock_sessions();
         let old = sessions.get(&key).and_then(Weak::upgrade);
-        let is_open = |one: &Arc<Self>| one.driver.read(|caller, _, _| caller.is_open());
-        let session = match old.clone().filter(is_open) {
-            Some(session) => session,
+        let joined = old.clone().and_then(|session| {
+            let joined = session
+                .driver
+                .read(|caller, _, _| caller.is_open().then(|| join(caller)))?;
+            Some((session, joined))
+        });
+        let joined = match joined {
+            Some(joined) => joined,
             None => {
-                let session = Arc::new(Self::open(settings)?);
+                let (session, joined) = Self::open(settings, join)?;
+                let session = Arc::new(session);
                 sessions.retain(|_, one| one.strong_count() > 0);
                 sessions.insert(key, Arc::downgrade(&session));
-                session
+                (session, joined)
             }
         };
         // The last one to let a session go waits, which must not happen under the lock.
         drop(sessions);
         drop(old);
-        Ok(session)
+        Ok(joined)
     }
 
-    fn open(settings: SessionSettings) -> Result<Self, PortError> {
+    fn open<R>(
+        settings: SessionSettings,
+        join: impl Fn(&mut Caller) -> R,
+    ) -> Result<(Self, R), PortError> {
         let socket = Socket::for_calling()?;
         let side = |driver: &Weak<_>| Caller::new(driver.clone(), settings);
         let (driver, _) = Driver::start("camrelay-call", socket, Config::default(), side)?;
         let session = Self { driver };
-        let begun = |caller: &mut Caller, endpoint: &mut _, now| caller.begin(endpoint, now);
-        session.driver.with(begun)?;
-        Ok(session)
+        let joined = session.driver.with(|caller, endpoint, now| {
+            let joined = join(caller);
+            caller.begin(endpoint, now).map(|()| joined)
+        })?;
+        Ok((session, joined))
     }
 }
 
@@ -141,9 +156,9 @@ impl Publisher {
         observer: Observer,
     ) -> Result<Self, PortError> {
         let camera = settings.camera.clone();
-        let session = Session::share(settings)?;
-        let joined = |caller: &mut Caller, _: &mut _, _| caller.publish(stream, observer);
-        if session.driver.read(joined) {
+        let (session, joined) =
+            Session::join(settings, |caller| caller.publish(stream, observer.clone()))?;
+        if joined {
             Ok(Self { session, stream })
         } else {
             Err(PortError::StreamTaken { camera, stream })
@@ -209,10 +224,10 @@ impl SessionSubscription {
         stream: u16,
         observer: Observer,
     ) -> Result<Self, PortError> {
-        let session = Session::share(settings)?;
         let queue = Arc::new(Queue::new(stream));
-        let joined = |caller: &mut Caller, _: &mut _, _| caller.subscribe(queue.clone(), observer);
-        session.driver.read(joined);
+        let (session, ()) = Session::join(settings, |caller| {
+            caller.subscribe(queue.clone(), observer.clone());
+        })?;
         Ok(Self { session, queue })
     }
 
@@ -251,5 +266,35 @@ impl Drop for SessionSubscription {
         self.session
             .driver
             .read(|caller, _, _| caller.unsubscribe(&self.queue));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::driver::Side as _;
+    use super::*;
+
+    #[test]
+    fn who_joins_a_session_does_so_before_it_calls() {
+        let settings = |host: &str| SessionSettings {
+            direction: Direction::Publish,
+            host: host.into(),
+            port: 9,
+            camera: "door".into(),
+            token: None,
+            latency: Duration::ZERO,
+            late_policy: LatePolicy::default(),
+            mtu: 0,
+        };
+        let calls = |caller: &mut Caller| caller.has_called();
+        let (first, called) = Session::join(settings("127.0.0.1"), calls).unwrap();
+        assert!(!called, "an answer finds nobody");
+        let (second, called) = Session::join(settings("127.0.0.1"), calls).unwrap();
+        assert!(called && Arc::ptr_eq(&first, &second), "it is shared");
+
+        // One that is over answers nobody any more.
+        first.driver.tell(|caller, _, _, out| caller.fail(out));
+        let (third, called) = Session::join(settings("127.0.0.1"), calls).unwrap();
+        assert!(!called && !Arc::ptr_eq(&first, &third));
     }
 }
