@@ -348,21 +348,21 @@ impl Endpoint {
         }
     }
 
-    /// The relay may not want us: ask less often, but take its answer if there is one.
+    /// The relay may not want us: ask less often, but take its answer if there is one. Whose
+    /// session is heard has better to go by.
     fn handle_refusal(&mut self, now: Time, from: SocketAddr, index: u32, code: Code) {
         let Some(id) = self.indices.get(&index).copied() else {
             return;
         };
         let Some(Peer {
             side: Side::Calling(calling),
-            session: None,
             ..
         }) = self.peers.get_mut(&id)
         else {
             return;
         };
         let attempt = calling.attempt.as_ref();
-        let ours = attempt.is_some_and(|attempt| attempt.index == index);
+        let ours = !calling.up && attempt.is_some_and(|attempt| attempt.index == index);
         if !ours || calling.connect.remote != from || std::mem::replace(&mut calling.warned, true) {
             return;
         }

@@ -15,7 +15,7 @@ use crate::world::{CAMERA, LATENCY, RELAY, World, address};
 const NEWCOMER: &str = "10.0.0.9:40000";
 
 /// The first handshake message of a caller that is at no address.
-fn init(number: u64, token: Option<CameraToken>) -> Vec<u8> {
+pub fn init(number: u64, token: Option<CameraToken>) -> Vec<u8> {
     struct Same(u64);
     impl Random for Same {
         fn fill(&mut self, out: &mut [u8]) {
@@ -45,7 +45,7 @@ fn init(number: u64, token: Option<CameraToken>) -> Vec<u8> {
 }
 
 /// The address of a caller that does not get what is sent there.
-fn spoofed(number: u32) -> SocketAddr {
+pub fn spoofed(number: u32) -> SocketAddr {
     (Ipv4Addr::from(0x0a80_0000 + number), 4000).into()
 }
 

@@ -7,6 +7,7 @@ mod gaps;
 mod lulls;
 mod path;
 mod rate;
+mod refusals;
 mod repair;
 mod sessions;
 mod sharing;

@@ -55,6 +55,14 @@ impl HostClock {
     }
 }
 
+/// What happens to one datagram on its way.
+#[derive(Clone, Copy, Debug)]
+pub enum Mishap {
+    Lost,
+    Twice,
+    Late(Duration),
+}
+
 /// When a world begins.
 const BEGINNING: Time = Time::from_nanos(1_000_000_000);
 
@@ -107,6 +115,8 @@ pub struct World {
     pub latency: Duration,
     /// What callers are told of the size of datagrams; 0 has them find it out.
     pub mtu: u16,
+    /// What happens to the datagram of that number, the first of all being 1.
+    pub mishap: Option<(u64, Mishap)>,
     /// Larger datagrams than this do not arrive.
     pub largest: usize,
     /// Somebody who sees what the host at the first address sends to the relay, and sends a copy
@@ -146,6 +156,7 @@ impl World {
             arrivals: Vec::new(),
             latency: LATENCY,
             mtu: 0,
+            mishap: None,
             largest: usize::MAX,
             copier: None,
             copier_got: 0,
@@ -336,8 +347,16 @@ impl World {
                         true => self.now.max(self.stalled),
                         false => self.now,
                     };
-                    for at in path.send(enters.as_nanos(), datagram.len()) {
-                        let at = Time::from_nanos(at);
+                    let mishap = self.mishap.filter(|(one, _)| *one == self.datagrams);
+                    let (copies, late) = match mishap {
+                        None => (1, Duration::ZERO),
+                        Some((_, Mishap::Lost)) => (0, Duration::ZERO),
+                        Some((_, Mishap::Twice)) => (2, Duration::ZERO),
+                        Some((_, Mishap::Late(late))) => (1, late),
+                    };
+                    let ways = path.send(enters.as_nanos(), datagram.len());
+                    for at in ways.iter().cycle().take(ways.len() * copies) {
+                        let at = Time::from_nanos(*at) + late;
                         self.counter += 1;
                         self.flights.insert(
                             (at, self.counter),
