@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use camrelay_protocol::Code;
 use gst::glib;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -23,6 +24,21 @@ struct State {
     carrying_out: bool,
     /// Notices of an earlier start of the element count for nothing.
     epoch: u64,
+}
+
+/// What was told of why there is no session, since there last was one.
+#[derive(Default)]
+pub(crate) struct Told(Vec<Code>);
+
+impl Told {
+    /// Whether a reason is worth telling: each is once, and silence only where nothing else was.
+    pub(crate) fn is_news(&mut self, code: Code) -> bool {
+        let known = self.0.contains(&code) || code == Code::PathLost && !self.0.is_empty();
+        if !known {
+            self.0.push(code);
+        }
+        !known
+    }
 }
 
 /// An element that takes notices.

@@ -203,11 +203,9 @@ fn a_key_lets_its_camera_in_and_no_other() {
             "{what}: {text}"
         );
         assert!(text.contains("127.0.0.1"), "{what}: {text}");
-        assert_eq!(
-            refused.push(buffer(1, 0)),
-            Err(gst::FlowError::Error),
-            "{what}"
-        );
+        until("frames fail", || {
+            refused.push(buffer(1, 0)) == Err(gst::FlowError::Error)
+        });
         let bus = refused.element().unwrap().bus().unwrap();
         assert!(
             bus.pop_filtered(&[gst::MessageType::Error]).is_none(),
@@ -220,6 +218,58 @@ fn a_key_lets_its_camera_in_and_no_other() {
     assert!(text.contains("give the camera a token"), "{text}");
     refused.push(buffer(1, 0)).unwrap();
     first_frame(&mut camera, &mut source);
+}
+
+#[test]
+fn a_frame_fails_only_once_the_refusal_is_told() {
+    let Keys { relay, known, .. } = keys(1);
+    let stranger = keys(2).token.to_text();
+    let known = Access {
+        accept: Accept::Known,
+        known: vec![known],
+    };
+    let relay = listen(0, Some(relay), known).unwrap();
+    let port: u32 = relay.local_addr().port().into();
+    for round in 0..20 {
+        let mut refused = sink(port, &format!("camera=door key={stranger}"), JPEG);
+        until("frames fail", || refused.push(buffer(1, 0)).is_err());
+        let bus = refused.element().unwrap().bus().unwrap();
+        let told = bus.pop_filtered(&[gst::MessageType::Error]);
+        assert!(told.is_some(), "round {round}");
+        stop(&refused);
+    }
+}
+
+#[test]
+fn a_token_of_another_relay_is_named_where_nothing_answers() {
+    let Keys { relay, known, .. } = keys(1);
+    let access = Access {
+        accept: Accept::Known,
+        known: vec![known],
+    };
+    let relay = listen(0, Some(relay), access).unwrap();
+    let port: u32 = relay.local_addr().port().into();
+    let other = PrivateKey::from_random([8; 32]).public();
+    let token = CameraToken::new(other, [1; 32]).to_text();
+    let sink = sink(port, &format!("camera=door key={token}"), JPEG);
+    let (_, text) = complaint(&sink, gst::MessageType::Warning);
+    assert!(text.contains("is the token this relay's?"), "{text}");
+}
+
+#[test]
+fn a_refusal_is_told_although_silence_was_before() {
+    let port = free_port();
+    let sink = sink(port, "camera=door", JPEG);
+    let (_, text) = complaint(&sink, gst::MessageType::Warning);
+    assert!(text.contains("nothing answers"), "{text}");
+    let none = Access {
+        accept: Accept::Known,
+        known: Vec::new(),
+    };
+    let relay = listen(port, None, none).unwrap();
+    let (_, text) = complaint(&sink, gst::MessageType::Warning);
+    assert!(text.contains("give the camera a token"), "{text}");
+    drop(relay);
 }
 
 #[test]

@@ -27,6 +27,7 @@
  * gst-launch-1.0 v4l2src ! image/jpeg ! camrelaysink host=relay.local camera=door key=door.key
  * ]| Sends what a webcam compresses itself, with the key that the relay's owner made for it.
  */
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -45,7 +46,7 @@ use gst_base::subclass::prelude::*;
 use super::encoder::{Limit, Steering, Thinning};
 use super::settings::{DEFAULT_HOST, DEFAULT_LATENCY, MAX_LATENCY, MAX_MTU, Settings, mtu};
 use crate::clocks::Running;
-use crate::notices::{self, Notices, Noticing};
+use crate::notices::{self, Notices, Noticing, Told};
 use crate::port::{Direction, Notice, Publisher, SessionSettings, clock};
 use crate::{keys, stats, uri};
 
@@ -68,9 +69,9 @@ struct State {
     /// The stream has ended; the next frame begins it anew.
     ended: bool,
     /// The error that will not go away was posted.
-    failed: bool,
-    /// A warning was posted, and nothing has got better since.
-    warned: bool,
+    failed: Arc<AtomicBool>,
+    /// The warnings that were posted since the session was last up.
+    told: Told,
     /// A key frame was asked for since the last frame.
     key_asked: bool,
     flushing: bool,
@@ -449,10 +450,15 @@ impl Noticing for CamRelaySink {
         match notice {
             Notice::Connected => {
                 gst::info!(CAT, imp = self, "connected");
-                self.state().warned = false;
+                self.state().told = Told::default();
             }
-            Notice::Waiting(reason) => self.warn(&reason.to_string()),
-            Notice::NoAddress(words) => self.warn(&format!("its address is not found: {words}")),
+            Notice::Waiting(reason) => self.warn(reason.code, &reason.to_string()),
+            Notice::NoAddress(words) => {
+                self.warn(
+                    Code::PathLost,
+                    &format!("its address is not found: {words}"),
+                );
+            }
             Notice::Failed(reason) => self.fail(&reason),
             Notice::KeyframeRequested => self.ask_for_key_frame(),
             Notice::TargetBitrate(carried) => {
@@ -562,7 +568,10 @@ impl CamRelaySink {
     /// The publisher, unless the session is over for good.
     fn running(&self) -> Option<Arc<Publisher>> {
         let state = self.state();
-        state.publisher.clone().filter(|_| !state.failed)
+        state
+            .publisher
+            .clone()
+            .filter(|_| !state.failed.load(Ordering::Relaxed))
     }
 
     /// Begins the stream anew after its end, as after a seek.
@@ -651,9 +660,9 @@ impl CamRelaySink {
         })
     }
 
-    /// Warns, once until the session is up again.
-    fn warn(&self, why: &str) {
-        if std::mem::replace(&mut self.state().warned, true) {
+    /// Warns, once for each reason until the session is up again.
+    fn warn(&self, code: Code, why: &str) {
+        if !self.state().told.is_news(code) {
             gst::debug!(CAT, imp = self, "still waiting: {why}");
             return;
         }
@@ -664,9 +673,10 @@ impl CamRelaySink {
         );
     }
 
-    /// Posts the one error after which nothing more is sent.
+    /// Posts the one error after which nothing more is sent. Frames fail only once it is posted:
+    /// upstream, they lead to an error that says less.
     fn fail(&self, reason: &Rejection) {
-        self.state().failed = true;
+        let failed = self.state().failed.clone();
         let about = self.about();
         match reason.code {
             Code::UnknownKey | Code::NameNotAllowed | Code::SecurityRequired => {
@@ -687,6 +697,7 @@ impl CamRelaySink {
                 ("Ended: {about}: {reason}")
             ),
         }
+        failed.store(true, Ordering::Relaxed);
     }
 
     /// Asks upstream for a key frame, at most once for each frame.

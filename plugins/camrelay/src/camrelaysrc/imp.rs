@@ -41,7 +41,7 @@ use super::settings::{
     DEFAULT_ADDRESS, DEFAULT_HOST, DEFAULT_LATENCY, Late, MAX_LATENCY, Mode, Settings, Who,
 };
 use crate::clocks::Running;
-use crate::notices::{self, Notices, Noticing};
+use crate::notices::{self, Notices, Noticing, Told};
 use crate::port::queue::{CameraFrame, Missing, Output};
 use crate::port::{Direction, Notice, Patience, PortEvent, PortSettings, SessionSettings};
 use crate::{keys, stats, uri};
@@ -64,8 +64,8 @@ struct State {
     /// Where the stream has got to: the end of the last buffer, and how long a frame lasts.
     position: Option<gst::ClockTime>,
     frame_duration: Option<gst::ClockTime>,
-    /// A warning was posted, and nothing has got better since.
-    warned: bool,
+    /// The warnings that were posted since the session was last up.
+    told: Told,
 }
 
 /// Lock order: `settings` and `state` are each taken alone, and let go before anything else
@@ -460,10 +460,15 @@ impl Noticing for CamRelaySrc {
             }
             Notice::Connected => {
                 gst::info!(CAT, imp = self, "connected");
-                self.state().warned = false;
+                self.state().told = Told::default();
             }
-            Notice::Waiting(reason) => self.warn(&reason.to_string()),
-            Notice::NoAddress(words) => self.warn(&format!("its address is not found: {words}")),
+            Notice::Waiting(reason) => self.warn(reason.code, &reason.to_string()),
+            Notice::NoAddress(words) => {
+                self.warn(
+                    Code::PathLost,
+                    &format!("its address is not found: {words}"),
+                );
+            }
             Notice::Port(PortEvent::Caps { .. })
             | Notice::Failed(_)
             | Notice::KeyframeRequested
@@ -616,9 +621,9 @@ impl CamRelaySrc {
         )
     }
 
-    /// Warns, once until the session is up again.
-    fn warn(&self, why: &str) {
-        if std::mem::replace(&mut self.state().warned, true) {
+    /// Warns, once for each reason until the session is up again.
+    fn warn(&self, code: Code, why: &str) {
+        if !self.state().told.is_news(code) {
             gst::debug!(CAT, imp = self, "still waiting: {why}");
             return;
         }

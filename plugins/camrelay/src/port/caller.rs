@@ -494,7 +494,14 @@ impl Side for Caller {
             return Some(due);
         }
         if self.peer().is_some() {
-            let text = "nothing answers: is the relay running, and does the network carry UDP?";
+            // A relay says nothing to a token that is another's.
+            let text = match self.settings.token {
+                None => "nothing answers: is the relay running, and does the network carry UDP?",
+                Some(_) => {
+                    "nothing answers: is the relay running, does the network carry UDP, and is \
+                     the token this relay's?"
+                }
+            };
             self.tell(&Notice::Waiting(Rejection::new(Code::PathLost, text)), out);
         }
         let next = self.addresses.current + 1;

@@ -9,7 +9,7 @@ use gst::prelude::*;
 use gst_check::Harness;
 
 /// Longer than anything takes that works.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Makes the elements known.
 pub fn init() {
