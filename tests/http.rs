@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use support::Launcher;
 
 /// What a step may take; only ever reached when a test fails.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 fn status(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_launcher"))

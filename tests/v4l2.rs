@@ -18,7 +18,7 @@ const DEVICE: &str = "/dev/video42";
 const WIDTH: usize = 640;
 const HEIGHT: usize = 480;
 /// The longest wait for what has to come.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What the fake device is like.
 struct Device {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use gst::prelude::*;
 
 /// How long anything may take before a test gives up on it.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 /// What listens for a camera.
 pub struct Watcher {

@@ -269,7 +269,7 @@ mod tests {
     use crate::relay::stream::Stream;
 
     /// What a step may take; only ever reached when a test fails.
-    const DEADLINE: Duration = Duration::from_secs(20);
+    const DEADLINE: Duration = Duration::from_secs(60);
 
     struct Relay {
         ingest: Option<Ingest>,

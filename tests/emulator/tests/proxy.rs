@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use path_emulator::{Conditions, Direction, MAX_CLIENTS, MAX_QUEUED_BYTES, Proxy, Route};
 
 /// Longer than anything takes that works.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(60);
 
 fn socket(ip: Ipv4Addr) -> UdpSocket {
     let socket = UdpSocket::bind((ip, 0)).unwrap();
