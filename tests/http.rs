@@ -3,9 +3,11 @@
 mod support;
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use path_emulator::{Conditions, Proxy, Route};
 use support::Launcher;
 
 /// What a step may take; only ever reached when a test fails.
@@ -82,6 +84,52 @@ fn shows_a_camera_and_how_it_is_doing() {
     assert!(picture.starts_with(&[0xff, 0xd8]));
     relay.stop();
     fails(&["--url", url], "no relay answers at http://127.0.0.1:");
+}
+
+#[test]
+fn tells_how_long_pictures_were_on_their_way() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("relay.toml");
+    let text = "[relay]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n";
+    fs::write(&config, text).expect("a file");
+    let mut relay = Launcher::start("relay", &config);
+    let mut address = |what: &str| {
+        let line = relay.said(what);
+        let address = line.split_whitespace().last().expect("an address");
+        address.to_owned()
+    };
+    let to = address("listening for cameras on ").parse();
+    let url = address("listening for browsers on ");
+    let route = Route {
+        listen: (Ipv4Addr::LOCALHOST, 0).into(),
+        to: to.expect("an address"),
+    };
+    let path = Conditions::clean(Duration::from_millis(100));
+    let proxy = Proxy::start(&[route], path, path, 1).expect("a path");
+
+    let config = folder.path().join("camera.toml");
+    let text = format!(
+        "[[camera]]\nname = \"door\"\nencode = \"jpegenc\"\nrelay = \"{}\"\n\
+         source = \"videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=30/1\"\n",
+        proxy.addresses()[0]
+    );
+    fs::write(&config, text).expect("a file");
+    let camera = Launcher::start("camera", &config);
+    let begin = Instant::now();
+    loop {
+        let mut answer = ureq::get(format!("{url}api/v1/cameras"))
+            .call()
+            .expect("cameras");
+        let text = answer.body_mut().read_to_string().expect("a text");
+        let cameras: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let (age, hop) = (&cameras[0]["age_ms"], &cameras[0]["hop"]);
+        if hop["delay_ms"].as_f64() > Some(95.0) && age.as_u64() > Some(95) {
+            break;
+        }
+        assert!(begin.elapsed() < DEADLINE, "{cameras}");
+    }
+    camera.stop();
+    relay.stop();
 }
 
 #[test]

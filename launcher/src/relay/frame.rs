@@ -73,10 +73,11 @@ pub struct Frame {
     pub caps: gst::Caps,
     /// The codec of `caps`.
     pub codec: Codec,
-    /// When it was captured, on the system clock of GStreamer (monotonic, nanoseconds).
+    /// When it was captured, on the system clock of GStreamer (monotonic, nanoseconds), as if the path
+    /// took no time at its fastest: evenly spaced, whatever is known of the path.
     pub captured: gst::ClockTime,
-    /// When the picture that it shows was captured, on the same clock: before `captured`
-    /// where it is a placeholder.
+    /// When the picture that it shows was captured, on the same clock: before `captured` by
+    /// the time that the path takes, and where it is a placeholder.
     pub pictured: gst::ClockTime,
     /// When it was captured, on the sender's wall clock where that is known, else on ours.
     pub wall: SystemTime,

@@ -195,7 +195,7 @@ impl Standby {
             caps: card.of.caps.clone(),
             codec: card.of.codec.clone(),
             captured,
-            pictured: card.of.captured,
+            pictured: card.of.pictured,
             wall: card.of.wall,
             arrived: now,
             sequence: 0,

@@ -63,6 +63,8 @@ struct State {
     consumers: Arc<[Arc<Consumer>]>,
     upstream: glib::WeakRef<gst_app::AppSink>,
     source: glib::WeakRef<gst::Element>,
+    /// How long frames travel at the least, and when that was asked.
+    travel: (Duration, Option<Instant>),
     key_asked: Option<Instant>,
     /// When one was asked for who did not keep up.
     key_asked_again: Option<Instant>,
@@ -156,7 +158,26 @@ impl Stream {
 
     /// Its frames come from this `camrelaysrc` now.
     pub fn comes_from(&self, source: &gst::Element) {
-        self.lock().source = source.downgrade();
+        let mut state = self.lock();
+        state.source = source.downgrade();
+        state.travel = Default::default();
+    }
+
+    /// How long its frames travel at the least: half a round trip. Their times are those of their capture
+    /// as if they took none. It is asked once a second.
+    fn travel(&self) -> Duration {
+        let mut state = self.lock();
+        let (known, asked) = state.travel;
+        if asked.is_some_and(|asked| asked.elapsed() < Duration::from_secs(1)) {
+            return known;
+        }
+        state.travel.1 = Some(Instant::now());
+        drop(state);
+        let round_trip = self.hop().and_then(|stats| stats.get::<f64>("rtt-ms").ok());
+        let travel = Duration::try_from_secs_f64(round_trip.unwrap_or_default() / 2e3);
+        let travel = travel.unwrap_or_default();
+        self.lock().travel.0 = travel;
+        travel
     }
 
     /// How many consumers take its frames.
@@ -298,7 +319,11 @@ impl Stream {
             return;
         };
         match intake::frame(buffer, caps, sample.segment(), base_time) {
-            Ok(frame) => self.pass_on(frame),
+            Ok(mut frame) => {
+                let travel = gst::ClockTime::try_from(self.travel()).unwrap_or_default();
+                frame.pictured = frame.captured.saturating_sub(travel);
+                self.pass_on(frame);
+            }
             Err((codec, why)) => self.complain(&codec, &why),
         }
     }
