@@ -1,7 +1,7 @@
 //! What somebody who means harm, or is only broken, can do: nothing to anybody else.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 
 use super::super::limits::MAX_STRANGERS;
 use super::super::request::{MAX_BODY, MAX_HEADERS};
@@ -204,7 +204,7 @@ fn a_viewer_of_h264_that_stalled_goes_on_at_a_key_frame() {
 fn a_viewer_over_udp_that_says_nothing_is_left() {
     let relay = Relay::with(Users::new(None, &[]).expect("randomness"), 1);
     let _camera = relay.camera("door", JPEG);
-    let socket = std::net::UdpSocket::bind(("127.0.0.1", 0)).expect("a free port");
+    let socket = UdpSocket::bind(("127.0.0.1", 0)).expect("a free port");
     let port = socket.local_addr().expect("it has one").port();
     let mut viewer = relay.connect("door");
     let transport = format!("Transport: RTP/AVP;unicast;client_port={port}-9\r\n");
@@ -218,6 +218,60 @@ fn a_viewer_over_udp_that_says_nothing_is_left() {
     let mut packet = [0; 2048];
     socket.recv(&mut packet).expect("RTP comes");
     assert!(viewer.packet().is_none(), "closed");
+}
+
+/// Sockets for RTP and RTCP of a viewer.
+fn pair() -> (UdpSocket, UdpSocket) {
+    loop {
+        let rtp = UdpSocket::bind(("127.0.0.1", 0)).expect("a free port");
+        let port = rtp.local_addr().expect("it has one").port();
+        if let Ok(rtcp) = UdpSocket::bind(("127.0.0.1", port ^ 1)) {
+            return (rtp, rtcp);
+        }
+    }
+}
+
+#[test]
+fn every_sign_of_life_alone_keeps_a_viewer_over_udp() {
+    // Longer than one who says nothing is waited for: a second, and the grace of five.
+    const LONG: Duration = Duration::from_secs(9);
+    const OFTEN: Duration = Duration::from_secs(1);
+    let relay = Relay::with(Users::new(None, &[]).expect("randomness"), 1);
+    let _camera = relay.camera("door", JPEG);
+    let watch = |sign: &str| {
+        let (rtp, rtcp) = pair();
+        rtp.set_read_timeout(Some(LONG)).expect("it can be set");
+        let port = |socket: &UdpSocket| socket.local_addr().expect("it has one").port();
+        let mut viewer = relay.connect("door");
+        let ports = format!("client_port={}-{}", port(&rtp), port(&rtcp));
+        let transport = format!("Transport: RTP/AVP;unicast;{ports}\r\n");
+        let answer = viewer.request("SETUP", "", &transport);
+        let (_, ports) = answer.headers.split_once("server_port=").expect("it says");
+        let ports = ports.split([';', '\r']).next().expect("they end");
+        let (_, reports) = ports.split_once('-').expect("two");
+        let reports: u16 = reports.parse().expect("a port");
+        assert_eq!(viewer.request("PLAY", "", "").status, 200);
+        let (begin, mut told) = (Instant::now(), Instant::now());
+        while begin.elapsed() < LONG {
+            rtp.recv(&mut [0; 2048]).expect("RTP comes");
+            if told.elapsed() < OFTEN {
+                continue;
+            }
+            told = Instant::now();
+            if sign == "RTCP" {
+                let empty = [0x80, 201, 0, 1, 0, 0, 0, 1];
+                rtcp.send_to(&empty, ("127.0.0.1", reports)).expect("sent");
+            } else {
+                assert_eq!(viewer.request(sign, "", "").status, 200, "{sign}");
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for sign in ["OPTIONS", "GET_PARAMETER", "SET_PARAMETER", "RTCP"] {
+            let watch = &watch;
+            scope.spawn(move || watch(sign));
+        }
+    });
 }
 
 #[test]
