@@ -375,6 +375,7 @@ mod tests {
                 burst: 10,
                 bytes: 1 << 20,
                 time: gst::ClockTime::SECOND,
+                catch_up: 0,
             },
             || {},
         ));

@@ -8,6 +8,10 @@ use super::frame::Frame;
 
 /// Who has not caught up after this long is slow.
 const GRACE: Duration = Duration::from_millis(100);
+/// How long a consumer may take to [catch up](Consumer::catch_up), by what it is offered meanwhile.
+const CATCH_UP: gst::ClockTime = gst::ClockTime::from_seconds(2);
+/// Frames that may wait meanwhile.
+const MAX_CATCH_UP: usize = 600;
 
 /// What may wait for one consumer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +25,9 @@ pub struct Limits {
     pub bytes: usize,
     /// Time between the oldest and the newest frame.
     pub time: gst::ClockTime,
+    /// Bytes of frames that it may be given to [catch up](Consumer::catch_up) with, beside what
+    /// else may wait; 0 where it is to wait for a key frame.
+    pub catch_up: usize,
 }
 
 /// What happened to an offered frame.
@@ -54,6 +61,11 @@ struct Queue {
     needs_key: bool,
     /// Whether that is because it was full, rather than because it begins.
     behind: bool,
+    /// The number of the key frame that it has begun with and had nothing since.
+    begun: Option<u64>,
+    /// When the newest of the frames was captured that it catches up with; until it has had
+    /// everything.
+    catching_up: Option<gst::ClockTime>,
     dropped: u64,
     /// From when on frames are wanted, and how far apart; `None`: all of them are.
     wanted: Option<(Instant, Duration)>,
@@ -80,6 +92,7 @@ impl Consumer {
         }
         if queue.frames.is_empty() {
             queue.taking = None;
+            queue.catching_up = None;
         }
         let frame = queue.frames.pop_front()?;
         queue.taking.get_or_insert_with(Instant::now);
@@ -98,6 +111,12 @@ impl Consumer {
         self.lock().behind
     }
 
+    /// Whether it was given frames to [catch up](Self::catch_up) with, and has not had all of
+    /// what waits since.
+    pub fn is_catching_up(&self) -> bool {
+        self.lock().catching_up.is_some()
+    }
+
     /// Frames that were dropped since this consumer came because it did not keep up.
     pub fn dropped(&self) -> u64 {
         self.lock().dropped
@@ -109,6 +128,42 @@ impl Consumer {
         let mut queue = self.lock();
         queue.needs_key = true;
         queue.behind = false;
+        queue.begun = None;
+    }
+
+    /// Begins with a key frame that is not the newest frame, and goes on at the next one, or
+    /// [catches up](Self::catch_up).
+    pub(super) fn begin(&self, key: &Arc<Frame>) {
+        self.offer(key);
+        let mut queue = self.lock();
+        queue.needs_key = true;
+        queue.begun = Some(key.sequence);
+    }
+
+    /// Goes on with these frames, all since a key frame, without waiting for the next one: where
+    /// it has yet to begin, or had that key frame and nothing since. Whether it does. All that
+    /// counts of them is that it has them in two seconds; else it is behind.
+    pub(super) fn catch_up(&self, group: &[Arc<Frame>]) -> bool {
+        let mut queue = self.lock();
+        let Some((key, newest)) = group.first().zip(group.last()) else {
+            return false;
+        };
+        let rest = match queue.begun {
+            None => group,
+            Some(begun) if begun == key.sequence => &group[1..],
+            Some(_) => return false,
+        };
+        let bytes: usize = rest.iter().map(|frame| frame.buffer.size()).sum();
+        let is_idle = queue.needs_key && !queue.behind && queue.frames.is_empty();
+        if !is_idle || bytes > self.limits.catch_up || rest.len() > MAX_CATCH_UP {
+            return false;
+        }
+        queue.frames.extend(rest.iter().cloned());
+        queue.bytes += bytes;
+        queue.needs_key = false;
+        queue.begun = None;
+        queue.catching_up = Some(newest.captured);
+        true
     }
 
     /// Puts a frame into the queue, or not. `wake` is the caller's to call.
@@ -116,6 +171,10 @@ impl Consumer {
         let mut queue = self.lock();
         if frame.codec.is_inter() {
             let is_full = self.is_full(&queue, frame);
+            if queue.catching_up.is_some() && (is_full || frame.key) {
+                // It is too slow for that, or there is something better.
+                queue.clear();
+            }
             if !frame.key && (queue.needs_key || is_full) {
                 queue.behind |= is_full && !queue.needs_key;
                 queue.needs_key = true;
@@ -137,6 +196,7 @@ impl Consumer {
         }
         queue.needs_key = false;
         queue.behind = false;
+        queue.begun = None;
         queue.bytes += frame.buffer.size();
         queue.frames.push_back(frame.clone());
         Offered::Taken
@@ -149,6 +209,11 @@ impl Consumer {
 
     /// Whether `next` has no room behind what waits.
     fn is_full(&self, queue: &Queue, next: &Frame) -> bool {
+        if let Some(begun) = queue.catching_up {
+            return queue.frames.len() >= MAX_CATCH_UP
+                || queue.bytes + next.buffer.size() > self.limits.catch_up + self.limits.bytes
+                || next.captured.saturating_sub(begun) > CATCH_UP;
+        }
         let is_slow = queue.taking.is_some_and(|since| since.elapsed() >= GRACE);
         let frames = match is_slow {
             true => self.limits.frames,
@@ -167,6 +232,13 @@ impl Consumer {
 }
 
 impl Queue {
+    /// Drops everything that it was to catch up with, and has not asked for.
+    fn clear(&mut self) {
+        self.frames.clear();
+        self.bytes = 0;
+        self.catching_up = None;
+    }
+
     /// Drops everything but the newest key frame.
     fn keep_key(&mut self) {
         let key = self.frames.iter().rposition(|frame| frame.key);
@@ -209,6 +281,7 @@ mod tests {
         burst: 3,
         bytes: 100,
         time: gst::ClockTime::SECOND,
+        catch_up: 50,
     };
 
     fn frame(codec: Codec, key: bool, number: u64, size: usize) -> Arc<Frame> {
@@ -359,5 +432,94 @@ mod tests {
         let queue = consumer.lock();
         let bytes: usize = queue.frames.iter().map(|one| one.buffer.size()).sum();
         assert_eq!(queue.bytes, bytes);
+    }
+
+    /// A key frame and others, which a consumer is given to catch up with.
+    fn group(count: u64) -> Vec<Arc<Frame>> {
+        let number = |number| h264(100 - count + number, number == 0);
+        (0..count).map(number).collect()
+    }
+
+    #[test]
+    fn who_catches_up_is_held_to_nothing_but_time() {
+        let consumer = Consumer::new(LIMITS, || {});
+        let group = group(50);
+        assert!(consumer.catch_up(&group));
+        assert!(consumer.is_catching_up());
+        for number in 100..110 {
+            assert_eq!(consumer.offer(&h264(number, false)), Offered::Taken);
+        }
+        assert!(!consumer.catch_up(&group), "it has begun");
+        let had = waiting(&consumer);
+        assert_eq!(had.len(), 60);
+        assert_eq!(had[50..], (100..110).collect::<Vec<_>>());
+        assert!(!consumer.is_catching_up());
+        // From now on it is as any other.
+        for number in 110..114 {
+            consumer.offer(&h264(number, false));
+        }
+        assert_eq!(waiting(&consumer), [0; 0]);
+        assert!(!consumer.catch_up(&group), "it was too slow before");
+    }
+
+    #[test]
+    fn who_does_not_catch_up_in_time_waits_for_a_key_frame() {
+        let consumer = Consumer::new(LIMITS, || {});
+        assert!(consumer.catch_up(&group(50)));
+        for number in 100..120 {
+            consumer.take();
+            assert_eq!(consumer.offer(&h264(number, false)), Offered::Taken);
+        }
+        assert_eq!(consumer.offer(&h264(120, false)), Offered::Behind);
+        assert!(!consumer.is_catching_up());
+        assert_eq!(waiting(&consumer), [0; 0]);
+        assert_eq!(consumer.dropped(), 1, "what was before is no loss");
+        assert_eq!(consumer.offer(&h264(121, true)), Offered::Taken);
+        assert_eq!(waiting(&consumer), [121]);
+    }
+
+    #[test]
+    fn a_key_frame_ends_catching_up() {
+        let consumer = Consumer::new(LIMITS, || {});
+        assert!(consumer.catch_up(&group(50)));
+        consumer.take();
+        consumer.offer(&h264(100, true));
+        consumer.offer(&h264(101, false));
+        assert_eq!(waiting(&consumer), [100, 101]);
+        assert_eq!(consumer.dropped(), 0);
+    }
+
+    #[test]
+    fn who_has_begun_catches_up_with_the_rest() {
+        let consumer = Consumer::new(LIMITS, || {});
+        let mut group = group(10);
+        let mut key = Frame::for_test(Codec::H264, gst::ClockTime::ZERO);
+        key.sequence = 7;
+        group[0] = Arc::new(key);
+        consumer.begin(&group[0]);
+        assert!(!consumer.catch_up(&group), "it has not had the key frame");
+        consumer.take();
+        assert!(!consumer.catch_up(&group[1..]), "another key frame");
+        assert!(consumer.catch_up(&group));
+        assert_eq!(waiting(&consumer).len(), 9);
+    }
+
+    #[test]
+    fn what_is_caught_up_with_is_bounded() {
+        let consumer = Consumer::new(LIMITS, || {});
+        assert!(!consumer.catch_up(&[]));
+        assert!(!consumer.catch_up(&group(51)), "of 51 bytes");
+        let limits = Limits {
+            catch_up: 0,
+            ..LIMITS
+        };
+        assert!(!Consumer::new(limits, || {}).catch_up(&group(2)));
+        assert!(consumer.catch_up(&group(50)));
+        let mut number = 100;
+        while consumer.offer(&frame(Codec::H264, false, number, 10)) == Offered::Taken {
+            number += 1;
+            assert!(consumer.lock().bytes <= 150);
+        }
+        assert_eq!(number, 110);
     }
 }

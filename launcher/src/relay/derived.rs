@@ -34,6 +34,7 @@ const INTER: Limits = Limits {
     burst: 30,
     bytes: 8 << 20,
     time: gst::ClockTime::SECOND,
+    catch_up: 0,
 };
 /// What the small rendition takes of the bits of what it is made of, and at least.
 const SHARE: f64 = 1.0 / 6.0;
@@ -323,6 +324,7 @@ impl Work {
                 burst: 1,
                 bytes: usize::MAX,
                 time: gst::ClockTime::SECOND,
+                catch_up: 0,
             },
         };
         let consumer = Arc::new(Consumer::new(limits, move || {

@@ -77,7 +77,8 @@ pub struct Frame {
     /// took no time at its fastest: evenly spaced, whatever is known of the path.
     pub captured: gst::ClockTime,
     /// When the picture that it shows was captured, on the same clock: before `captured` by
-    /// the time that the path takes, and where it is a placeholder.
+    /// the time that the path takes, and where it is a placeholder, or a viewer is to catch up
+    /// with it.
     pub pictured: gst::ClockTime,
     /// When it was captured, on the sender's wall clock where that is known, else on ours.
     pub wall: SystemTime,
@@ -97,6 +98,17 @@ impl Frame {
     /// How old its picture is, at `now` on the clock of [`Frame::captured`].
     pub fn age(&self, now: gst::ClockTime) -> Duration {
         now.saturating_sub(self.pictured).into()
+    }
+
+    /// The same as if it was captured at that time; its picture is as old as it was.
+    pub fn captured_at(&self, captured: gst::ClockTime) -> Self {
+        Self {
+            buffer: self.buffer.clone(),
+            caps: self.caps.clone(),
+            codec: self.codec.clone(),
+            captured,
+            ..*self
+        }
     }
 
     /// The same picture with the typical Huffman tables, for RTP.

@@ -6,6 +6,7 @@
 mod access;
 pub mod address;
 pub mod annexb;
+mod begin;
 pub mod consumer;
 pub mod derived;
 pub mod feed;

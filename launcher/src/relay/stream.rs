@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use gst::prelude::*;
 
+use super::begin::{KEY_REQUEST_INTERVAL, KeyRequests, squeezed};
 use super::consumer::{Consumer, Offered};
 use super::feed::Feed;
 use super::feeds::Event;
@@ -14,8 +15,6 @@ use super::intake;
 use super::placeholder::{Card, Maker, Standby};
 use super::state::{Arrivals, Rate};
 
-/// A key frame is not asked for again within this time.
-const KEY_REQUEST_INTERVAL: Duration = Duration::from_millis(500);
 /// A camera that sends bad frames is complained about once in this time.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -65,7 +64,7 @@ struct State {
     source: glib::WeakRef<gst::Element>,
     /// How long frames travel at the least, and when that was asked.
     travel: (Duration, Option<Instant>),
-    key_asked: Option<Instant>,
+    key_requests: KeyRequests,
     /// When one was asked for who did not keep up.
     key_asked_again: Option<Instant>,
     /// Whether a key frame is wanted of what has no sink.
@@ -214,7 +213,7 @@ impl Stream {
             .build();
         let mut state = self.lock();
         state.upstream = sink.downgrade();
-        state.key_asked = None;
+        state.key_requests = KeyRequests::default();
         drop(state);
         sink
     }
@@ -223,11 +222,7 @@ impl Stream {
     pub fn request_key(&self) {
         let mut state = self.lock();
         let now = Instant::now();
-        if !state.codec.as_ref().is_some_and(Codec::is_inter)
-            || state
-                .key_asked
-                .is_some_and(|asked| now - asked < KEY_REQUEST_INTERVAL)
-        {
+        if !state.codec.as_ref().is_some_and(Codec::is_inter) || state.key_requests.has_asked(now) {
             return;
         }
         state.key_wished = true;
@@ -238,7 +233,7 @@ impl Stream {
         else {
             return;
         };
-        state.key_asked = Some(now);
+        state.key_requests.ask(now);
         drop(state);
         pad.push_event(
             gst_video::UpstreamForceKeyUnitEvent::builder()
@@ -262,7 +257,8 @@ impl Stream {
     }
 
     /// Gives every frame from now on to `consumer`, and at once the newest that a
-    /// viewer can start at.
+    /// viewer can start at; where the camera does not answer who asks for a key frame,
+    /// those that lead from there to the newest as well, if they are not too many.
     pub fn attach(self: &Arc<Self>, consumer: Arc<Consumer>) -> Attachment {
         self.join(consumer, true)
     }
@@ -276,15 +272,17 @@ impl Stream {
     fn join(self: &Arc<Self>, consumer: Arc<Consumer>, at_once: bool) -> Attachment {
         let mut state = self.lock();
         let mut wants_key = state.codec.as_ref().is_some_and(Codec::is_inter);
-        if at_once && let Some(frame) = state.start() {
-            consumer.offer(frame);
-            let is_newest = state
-                .newest
-                .as_ref()
-                .is_some_and(|newest| Arc::ptr_eq(newest, frame));
-            wants_key &= !is_newest;
-            if wants_key {
-                consumer.require_key();
+        if at_once
+            && let Some(newest) = state.newest.clone()
+            && let Some(start) = state.start().cloned()
+        {
+            if Arc::ptr_eq(&newest, &start) {
+                consumer.offer(&start);
+                wants_key = false;
+            } else if !state.key_requests.are_ignored(Instant::now())
+                || !consumer.catch_up(&state.group())
+            {
+                consumer.begin(&squeezed(&[start], newest.captured)[0]);
             }
         }
         state.consumers = state.consumers.iter().chain([&consumer]).cloned().collect();
@@ -304,7 +302,7 @@ impl Stream {
         let mut state = self.lock();
         state.ready = false;
         state.since = Some(Instant::now());
-        state.key_asked = None;
+        state.key_requests = KeyRequests::default();
         state.arrivals.restart();
         let consumers = state.consumers.clone();
         drop(state);
@@ -355,8 +353,9 @@ impl Stream {
             && !state.consumers.is_empty();
         if frame.key && frame.codec.is_inter() {
             state.key = Some(frame.clone());
-            state.key_asked = None;
+            state.key_requests.came(frame.arrived);
         }
+        let is_deaf = !frame.key && state.key_requests.are_ignored(frame.arrived);
         let refits = !frame.placeholder && state.refits(&frame);
         state.newest = Some(frame.clone());
         let is_start = !frame.placeholder && frame.key && (!state.ready || refits);
@@ -367,10 +366,16 @@ impl Stream {
 
         let mut needs_key = waits || overflows;
         let mut is_one_behind = false;
+        let mut group = None;
         for consumer in consumers.iter() {
             match consumer.offer(&frame) {
                 Offered::Taken => {}
-                Offered::NeedsKey => needs_key = true,
+                Offered::NeedsKey => {
+                    needs_key = true;
+                    if is_deaf {
+                        consumer.catch_up(group.get_or_insert_with(|| self.lock().group()));
+                    }
+                }
                 Offered::Behind => is_one_behind = true,
             }
             consumer.wake();
@@ -534,6 +539,23 @@ impl State {
         refits
     }
 
+    /// The frames that lead from the newest key frame to the newest, for who is to catch up
+    /// with them; none where they are not here, or too many to be kept.
+    fn group(&self) -> Vec<Arc<Frame>> {
+        let group = self.standby.last();
+        let is_same = |one: Option<&Arc<Frame>>, other: &Option<Arc<Frame>>| {
+            let both = one.zip(other.as_ref());
+            both.is_some_and(|(one, other)| Arc::ptr_eq(one, other))
+        };
+        // After the camera has come again, they are of before.
+        if !self.ready || !is_same(group.first(), &self.key) || !is_same(group.last(), &self.newest)
+        {
+            return Vec::new();
+        }
+        let newest = group.iter().map(|frame| frame.captured).max();
+        squeezed(&group, newest.unwrap_or_default())
+    }
+
     fn start(&self) -> Option<&Arc<Frame>> {
         match &self.codec {
             Some(codec) if codec.is_inter() => self.key.as_ref(),
@@ -570,6 +592,7 @@ mod tests {
         burst: 100,
         bytes: 1 << 20,
         time: gst::ClockTime::from_seconds(10),
+        catch_up: 1 << 20,
     };
 
     /// A stream and the source pad of a camera in front of it, which counts what
@@ -629,6 +652,11 @@ mod tests {
             self.harness.push(buffer).expect("the sink takes it");
         }
 
+        /// The camera had its time to send a key frame that was asked for.
+        fn wait_for_an_answer(&self) {
+            self.stream.lock().key_requests.ask(past());
+        }
+
         fn attach(&self) -> (Arc<Consumer>, Attachment) {
             let consumer = Arc::new(Consumer::new(LIMITS, || {}));
             let attachment = self.stream.attach(consumer.clone());
@@ -636,9 +664,22 @@ mod tests {
         }
     }
 
+    /// A moment in which what was asked for should be here by now.
+    fn past() -> Instant {
+        Instant::now()
+            .checked_sub(KEY_REQUEST_INTERVAL)
+            .expect("it was")
+    }
+
     fn keys(consumer: &Consumer) -> Vec<bool> {
         std::iter::from_fn(|| consumer.take())
             .map(|frame| frame.key)
+            .collect()
+    }
+
+    fn numbers(consumer: &Consumer) -> Vec<u64> {
+        std::iter::from_fn(|| consumer.take())
+            .map(|frame| frame.sequence)
             .collect()
     }
 
@@ -696,5 +737,49 @@ mod tests {
         assert_eq!(camera.stream.consumers(), 0);
         camera.push(true);
         assert_eq!(keys(&consumer), [true; 0]);
+    }
+
+    #[test]
+    fn a_camera_that_ignores_requests_is_shown_live_all_the_same() {
+        let mut camera = Camera::new("video/x-h264");
+        camera.push(true);
+        camera.push(false);
+        // It may yet answer the first viewer.
+        let (first, _first) = camera.attach();
+        assert_eq!(camera.asked.load(Ordering::Relaxed), 1);
+        camera.push(false);
+        assert_eq!(numbers(&first), [0]);
+        camera.wait_for_an_answer();
+        camera.push(false);
+        assert_eq!(numbers(&first), [1, 2, 3]);
+        // The next one is not kept waiting.
+        let (next, _next) = camera.attach();
+        camera.push(false);
+        assert_eq!(numbers(&next), [0, 1, 2, 3, 4]);
+        assert_eq!(numbers(&first), [4]);
+
+        // Once it answers, a key frame is all that a viewer needs.
+        camera.wait_for_an_answer();
+        camera.stream.request_key();
+        camera.push(true);
+        camera.push(false);
+        let (last, _last) = camera.attach();
+        camera.push(false);
+        assert_eq!(numbers(&last), [5]);
+    }
+
+    #[test]
+    fn nobody_catches_up_with_what_was_before_the_camera_came_again() {
+        let mut camera = Camera::new("video/x-h264");
+        camera.push(true);
+        camera.push(false);
+        camera.stream.restart();
+        camera.push(false);
+        let (consumer, _attachment) = camera.attach();
+        camera.wait_for_an_answer();
+        camera.push(false);
+        assert_eq!(numbers(&consumer), [0], "2 and 3 build on what nobody has");
+        camera.push(true);
+        assert_eq!(numbers(&consumer), [4]);
     }
 }

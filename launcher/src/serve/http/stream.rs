@@ -36,6 +36,7 @@ const NEWEST: Limits = Limits {
     burst: 1,
     bytes: usize::MAX,
     time: gst::ClockTime::MAX,
+    catch_up: 0,
 };
 
 /// The newest frame of a stream, for a task that waits for it.

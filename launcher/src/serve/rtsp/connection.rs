@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::request::{self, Broken, Incoming};
 use super::response::Response;
@@ -23,6 +23,9 @@ use super::writer::Writer;
 pub const PATIENCE: Duration = Duration::from_secs(5);
 /// Requests that may wait to be answered.
 const WAITING: usize = 4;
+/// Bytes a second that go to a viewer over UDP which catches up: what its socket and a network at
+/// home hold and carry.
+const BURST: f64 = 6e6;
 /// How often it is looked at who went silent.
 const ROUND: Duration = Duration::from_secs(1);
 
@@ -183,6 +186,9 @@ async fn frames(
             (Transport::Udp { rtp, .. }, Some(udp)) => {
                 udp.frame(local, rtp, track.heads(), &packets, scratch)
                     .await?;
+                if track.is_catching_up() {
+                    sleep(Duration::from_secs_f64(packets.bytes() as f64 / BURST)).await;
+                }
             }
             (Transport::Udp { .. }, None) => {}
         }

@@ -28,6 +28,7 @@ fn limits(codec: &Codec) -> Limits {
         burst,
         bytes: 8 << 20,
         time,
+        catch_up: 8 << 20,
     }
 }
 
@@ -170,6 +171,13 @@ impl Track {
             }
         }
         Next::Nothing
+    }
+
+    /// Whether frames that were captured before wait for this viewer, which it is to have
+    /// as fast as it takes them.
+    pub fn is_catching_up(&self) -> bool {
+        let playing = self.playing.as_ref();
+        playing.is_some_and(|(consumer, _)| consumer.is_catching_up())
     }
 
     /// What the packets of the frame from [`Track::next`] begin with.

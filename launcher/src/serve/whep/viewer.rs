@@ -9,7 +9,7 @@ use tokio::time::timeout_at;
 
 use super::sender::{Gone, LIMITS, Next, Sender};
 use super::socket::{Datagram, Socket};
-use crate::relay::consumer::Consumer;
+use crate::relay::consumer::{Consumer, Limits};
 use crate::relay::derived::Rendition;
 use crate::relay::feed::Feed;
 use crate::relay::stream::{Attachment, Stream};
@@ -58,7 +58,7 @@ impl Viewer {
         datagrams: mpsc::Receiver<Datagram>,
     ) -> Self {
         let frames = Arc::new(Notify::new());
-        let consumer = consumer(&frames);
+        let consumer = consumer(LIMITS, &frames);
         let now = Instant::now();
         Self {
             sender: Sender::new(rtc, consumer.clone(), stream.rate().bits, now),
@@ -176,7 +176,11 @@ impl Viewer {
         let Some(stream) = stream else {
             return;
         };
-        let consumer = consumer(&self.frames);
+        let limits = Limits {
+            catch_up: 0,
+            ..LIMITS
+        };
+        let consumer = consumer(limits, &self.frames);
         self.sender.follow(Some(consumer.clone()));
         let attachment = stream.attach_next(consumer);
         self.next = Some(Shown {
@@ -187,9 +191,9 @@ impl Viewer {
     }
 }
 
-fn consumer(frames: &Arc<Notify>) -> Arc<Consumer> {
+fn consumer(limits: Limits, frames: &Arc<Notify>) -> Arc<Consumer> {
     let wake = frames.clone();
-    Arc::new(Consumer::new(LIMITS, move || wake.notify_one()))
+    Arc::new(Consumer::new(limits, move || wake.notify_one()))
 }
 
 enum Happened {

@@ -128,6 +128,11 @@ impl Packets {
         self.cut.pieces.len()
     }
 
+    /// What they hold of the frame, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
     /// Whether the last one ends a picture and is marked so (RFC 3550, section 5.1).
     pub fn marked(&self) -> bool {
         self.marked

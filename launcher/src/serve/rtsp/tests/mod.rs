@@ -1,6 +1,7 @@
 //! The server with real streams, watched by a client of our own, ffmpeg and GStreamer.
 
 mod abuse;
+mod catch_up;
 mod client;
 mod rights;
 

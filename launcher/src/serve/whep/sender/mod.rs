@@ -33,6 +33,8 @@ pub const LIMITS: Limits = Limits {
     burst: 16,
     bytes: 8 << 20,
     time: gst::ClockTime::from_mseconds(300),
+    // What a path carries in two seconds that is like `START`.
+    catch_up: 2 << 20,
 };
 /// What str0m may still hold of a frame when it is given the next, as time on the path.
 const BACKLOG: Duration = Duration::from_millis(20);
