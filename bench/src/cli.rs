@@ -259,6 +259,11 @@ pub(crate) struct ServeOptions {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) seconds: u32,
 
+    /// Instead, of the relay: how long viewers of each output wait for their first picture, also
+    /// where the camera has to be encoded for them first.
+    #[arg(long, conflicts_with = "slow")]
+    pub(crate) first: bool,
+
     /// Instead, of the relay: on each output one viewer that is throttled, then 500 that take
     /// nothing (over WebRTC 63, all that it lets watch beside another one).
     #[arg(long)]

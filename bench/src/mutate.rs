@@ -31,6 +31,9 @@ const BUSY: f64 = 0.8;
 /// Damaged frames a second that are sent however busy it is.
 const LEAST: f64 = 1000.0;
 
+/// How often it is said how far it is.
+const TELLING: Duration = Duration::from_secs(10);
+
 const GOOD: &str = "image/jpeg,width=320,height=240,framerate=0/1";
 const JPEG: &str = "image/jpeg,width=64,height=48,framerate=0/1";
 const UNITS: &str = "openh264enc ! h264parse ! video/x-h264,stream-format=byte-stream,alignment=au";
@@ -249,6 +252,7 @@ fn damage(
         .collect::<anyhow::Result<_>>()?;
     let mut mutation = Mutation::new();
     let mut due = Instant::now();
+    let mut told = due;
     for number in 0..count {
         // A whole one now and then, so that viewers have something to start at.
         let mut bytes = originals[number as usize % originals.len()].clone();
@@ -259,6 +263,10 @@ fn damage(
         if number.is_multiple_of(BATCH) {
             due = (due + load.interval()).max(Instant::now());
             thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+        if told.elapsed() > TELLING {
+            told = Instant::now();
+            eprintln!("{name}: {number} of {count} damaged frames");
         }
         if number.is_multiple_of(100_000) {
             relay

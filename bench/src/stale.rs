@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::cli::StaleOptions;
 use crate::many::Relay;
 use crate::many::rtsp::{Player, Way};
+use crate::serve::{Browser, Watching};
 use crate::table::{Table, ms, or_dash};
 use crate::usage;
 
@@ -92,7 +93,8 @@ pub(crate) fn run(options: &StaleOptions) -> anyhow::Result<()> {
     );
     let mut table = Table::new(["camera", "way out", "stale after", "live again after"]);
     for (codec, encoder) in ENCODERS {
-        for _ in 0..options.turns {
+        for number in 1..=options.turns {
+            eprintln!("{codec}: turn {number} of {}", options.turns);
             let shown = turn(options, encoder)?;
             for (way, stale, live) in shown {
                 let cell = |time| or_dash(time, ms);
@@ -119,9 +121,13 @@ fn turn(options: &StaleOptions, encoder: &str) -> anyhow::Result<Vec<Row>> {
         ("API", Log::default()),
         ("wall", Log::default()),
         ("RTSP/TCP", Log::default()),
+        ("RTSP/UDP", Log::default()),
     ];
     if encoder.starts_with("jpegenc") {
         outputs.push(("stream.mjpeg", Log::default()));
+    }
+    if !encoder.starts_with("x265enc") {
+        outputs.push(("WebRTC", Log::default()));
     }
     let (viewers, browsers) = (relay.viewers, relay.browsers);
     for (way, log) in &outputs {
@@ -131,7 +137,9 @@ fn turn(options: &StaleOptions, encoder: &str) -> anyhow::Result<Vec<Row>> {
             let ended = match way {
                 "API" => ask(browsers, &log, &over),
                 "wall" => watch_wall(browsers, &log),
-                "RTSP/TCP" => watch_rtsp(viewers, &log),
+                "RTSP/TCP" => watch_rtsp(viewers, Way::Tcp, &log),
+                "RTSP/UDP" => watch_rtsp(viewers, Way::Udp, &log),
+                "WebRTC" => watch_webrtc(browsers, &log),
                 _ => watch_mjpeg(browsers, &log),
             };
             if !over.load(Ordering::Relaxed)
@@ -247,11 +255,22 @@ fn watch_wall(port: u16, log: &Log) -> anyhow::Result<()> {
 }
 
 /// The first picture after a pause is a placeholder; they come too seldom to be live ones.
-fn watch_rtsp(port: u16, log: &Log) -> anyhow::Result<()> {
-    let mut player = Player::play(port, NAME, Instant::now() + LONGEST, Way::Tcp)?;
+fn watch_rtsp(port: u16, way: Way, log: &Log) -> anyhow::Result<()> {
+    let mut player = Player::play(port, NAME, Instant::now() + LONGEST, way)?;
+    watch(log, || player.frame().map(|_| ()))
+}
+
+/// The same; with JPEG of what the relay encodes.
+fn watch_webrtc(port: u16, log: &Log) -> anyhow::Result<()> {
+    let deadline = Instant::now() + LONGEST;
+    let mut browser = Browser::open(port, NAME, deadline, Duration::ZERO)?;
+    watch(log, || browser.next().map(|_| ()))
+}
+
+fn watch(log: &Log, mut next: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let mut last = Instant::now();
     loop {
-        player.frame()?;
+        next()?;
         let now = Instant::now();
         log.note(now - last < LIVE);
         last = now;

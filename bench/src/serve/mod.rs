@@ -1,6 +1,7 @@
 //! What serving viewers costs the relay, beside gst-rtsp-server with nothing around it.
 
 mod bare;
+mod first;
 mod slow;
 mod throttle;
 mod viewer;
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use bare::{mount, serve_bare};
 pub(crate) use throttle::{Throttle, Throttled};
-pub(crate) use viewer::Over;
+pub(crate) use viewer::{Browser, Over, Watching};
 pub(crate) use viewers::watch_one;
 
 use crate::cli::ServeOptions;
@@ -94,6 +95,9 @@ impl Server {
 pub(crate) fn run(options: &ServeOptions) -> anyhow::Result<()> {
     usage::raise_file_limit();
     println!("{}\n", usage::machine());
+    if options.first {
+        return first::run(&Relay::start(&options.launcher.path()?)?);
+    }
     if options.slow {
         let relay = Relay::start(&options.launcher.path()?)?;
         return slow::run(&relay, Duration::from_secs(options.throttled.into()));

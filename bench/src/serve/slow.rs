@@ -73,6 +73,8 @@ fn throttle(relay: &Relay, throttled: Duration) -> anyhow::Result<()> {
         })
         .collect::<anyhow::Result<_>>()?;
     thread::sleep(SETTLE);
+    let seconds = (BASE + throttled + AFTER).as_secs();
+    eprintln!("a viewer on each output is throttled: {seconds} s");
     let before = relay.sample()?.memory;
     let mut most = before;
     while slow.iter().any(|one| !one.is_finished()) {
@@ -182,6 +184,7 @@ fn stall(relay: &Relay) -> anyhow::Result<()> {
             STALLED
         };
         let deadline = Instant::now() + DEADLINE;
+        eprintln!("{}: {count} viewers that take nothing", output.name());
         let before = relay.sample()?.memory;
         let mut most = before;
         let free = Free::start(output, relay, deadline)?;
@@ -278,7 +281,10 @@ impl Free {
 
 /// Sends JPEGs as one camera and H.264 as another until it is told to stop. Of H.264 there is
 /// a key frame every ten seconds, and whenever one is asked for.
-fn cameras(port: u16, stop: Arc<AtomicBool>) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
+pub(super) fn cameras(
+    port: u16,
+    stop: Arc<AtomicBool>,
+) -> anyhow::Result<JoinHandle<anyhow::Result<()>>> {
     gst::init()?;
     gstcamrelay::plugin_register_static().context("cannot register the camrelay elements")?;
     let jpegs = pictures(true)?;

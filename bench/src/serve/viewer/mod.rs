@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use http::Mjpeg;
 use wall::Wall;
-use webrtc::Browser;
+pub(crate) use webrtc::Browser;
 
 use super::throttle::Throttle;
 use crate::many::rtsp::{self, Player};
@@ -97,7 +97,7 @@ impl Output {
                 (Box::new(wall), throttle)
             }
             Self::WebRtc => {
-                let browser = Browser::open(relay.browsers, &camera, deadline)?;
+                let browser = Browser::open(relay.browsers, &camera, deadline, webrtc::DELAY)?;
                 let path = Narrowing::Path(browser.path());
                 (Box::new(browser), path)
             }

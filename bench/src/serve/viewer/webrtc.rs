@@ -19,12 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How long to wait before asking again for a camera that is not there.
 const AGAIN: Duration = Duration::from_millis(100);
 /// The path each way, and what its bottleneck holds.
-const DELAY: Duration = Duration::from_millis(10);
+pub(super) const DELAY: Duration = Duration::from_millis(10);
 const QUEUE: Duration = Duration::from_millis(250);
 const SEED: u64 = 1;
 
 /// A browser, as far as it matters here.
-pub(super) struct Browser {
+pub(crate) struct Browser {
     rtc: Rtc,
     socket: UdpSocket,
     path: Arc<Proxy>,
@@ -53,8 +53,14 @@ pub(super) fn cut(path: &Proxy) {
 }
 
 impl Browser {
-    /// Asks for a camera by WHEP, again until `deadline` where there is no such one yet.
-    pub(super) fn open(port: u16, camera: &str, deadline: Instant) -> anyhow::Result<Self> {
+    /// Asks for a camera by WHEP, again until `deadline` where there is no such one yet; the path
+    /// takes `delay` each way.
+    pub(crate) fn open(
+        port: u16,
+        camera: &str,
+        deadline: Instant,
+        delay: Duration,
+    ) -> anyhow::Result<Self> {
         let local = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let socket = UdpSocket::bind(local(0))?;
         let crypto = Arc::new(str0m::crypto::from_feature_flags());
@@ -102,7 +108,7 @@ impl Browser {
             listen: local(0),
             to: local(relay),
         };
-        let clean = Conditions::clean(DELAY);
+        let clean = Conditions::clean(delay);
         let path = Proxy::start(&[route], clean, clean, SEED)?;
         let entry = path.addresses().first().context("a path without an end")?;
         let through = candidate.replace(&format!(" {relay} "), &format!(" {} ", entry.port()));

@@ -142,6 +142,12 @@ impl Whep {
         if !answer.contains("H264/90000") {
             return Err(Refusal::Offer("it asks for no H.264 video".into()));
         }
+        if let Some(derived) = feed.derived()
+            && Arc::ptr_eq(derived.stream(), &stream)
+        {
+            // It takes its time, as connecting does.
+            derived.want();
+        }
         let ufrag = rtc.direct_api().local_ice_credentials().ufrag;
 
         let id = random_id()?;
