@@ -53,14 +53,20 @@ fn shows_a_camera_and_how_it_is_doing() {
         assert!(begin.elapsed() < DEADLINE, "{table}{said}");
     };
     assert!(table.starts_with("CAMERA"), "{table}");
-    let json = status(&["--json", "--url", url]).stdout;
-    let cameras: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
-    assert_eq!(cameras[0]["name"], "door");
-    assert!(
-        cameras[0]["hop"]["delivered"].as_u64() > Some(0),
-        "{cameras}"
-    );
-    assert!(cameras[0]["hop"]["delay_ms"].is_number(), "{cameras}");
+    // There is no delay of a placeholder, which a busy machine shows meanwhile.
+    let cameras = loop {
+        let json = status(&["--json", "--url", url]).stdout;
+        let cameras: serde_json::Value = serde_json::from_slice(&json).expect("JSON");
+        assert_eq!(cameras[0]["name"], "door");
+        assert!(
+            cameras[0]["hop"]["delivered"].as_u64() > Some(0),
+            "{cameras}"
+        );
+        if cameras[0]["hop"]["delay_ms"].is_number() {
+            break cameras;
+        }
+        assert!(begin.elapsed() < DEADLINE, "{cameras}");
+    };
     let captured = |text: &str| -> Option<u64> {
         let name = "camrelay_hop_frames_captured_total{camera=\"door\"} ";
         let line = text.lines().find_map(|line| line.strip_prefix(name));
@@ -155,7 +161,11 @@ fn makes_snapshots_of_a_camera_that_sends_no_jpegs() {
             continue;
         };
         let number = answer.headers()["x-sequence"].to_str().expect("text");
-        seen.push(number.parse().expect("a number"));
+        let number = number.parse().expect("a number");
+        // On a busy machine there may be no newer one yet.
+        if seen.last() != Some(&number) {
+            seen.push(number);
+        }
         let jpeg = folder.path().join("snapshot.jpg");
         let bytes = answer.body_mut().read_to_vec().expect("a picture");
         fs::write(&jpeg, bytes).expect("a file");
