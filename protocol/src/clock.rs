@@ -95,22 +95,21 @@ impl Clock {
     }
 
     /// Takes note that a fragment of a frame captured at `capture` (sender's microseconds,
-    /// extended) arrived.
-    pub(crate) fn observe(&mut self, now: Time, capture: u64) {
+    /// extended) arrived. Returns whether the mapping begins anew because of when it did.
+    pub(crate) fn observe(&mut self, now: Time, capture: u64) -> bool {
         let delta = now.as_nanos() as i64 - (capture * 1000) as i64;
+        let late = delta - self.line(now) as i64;
         if self.minima.is_empty() {
             self.restart(now, delta);
-            return;
+            return false;
         }
-        let late = delta - self.line(now) as i64;
         if late < -self.step {
             // Nothing comes before it can.
             self.restart(now, delta);
-            return;
+            return true;
         }
         if late > self.step {
-            self.wait_and_see(now, delta, late);
-            return;
+            return self.wait_and_see(now, delta, late);
         }
         self.later = None;
         match self.minima.back_mut() {
@@ -130,6 +129,13 @@ impl Clock {
             self.offset += delta as f64 - self.line(now);
         }
         self.slew(now);
+        false
+    }
+
+    /// The path is another one: what comes next tells how long it takes.
+    pub(crate) fn begin_anew(&mut self) {
+        self.minima.clear();
+        self.later = None;
     }
 
     /// Our time at which a frame captured at `capture` (sender's microseconds, extended) would
@@ -144,8 +150,9 @@ impl Clock {
         self.skew * 1e6
     }
 
-    /// Takes note of what came too late: where nothing comes sooner any more, it is in time.
-    fn wait_and_see(&mut self, now: Time, delta: i64, late: i64) {
+    /// Takes note of what came too late: where nothing comes sooner any more, it is in time, and the
+    /// mapping begins anew.
+    fn wait_and_see(&mut self, now: Time, delta: i64, late: i64) -> bool {
         let later = self.later.get_or_insert(Later {
             since: now,
             least: delta,
@@ -159,6 +166,7 @@ impl Clock {
             let least = later.least;
             self.restart(now, least);
         }
+        stays
     }
 
     /// Begins anew with `delta`; clocks go on as fast as before.

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::longer::{Longer, Trail};
 use crate::Time;
 use crate::wire::feedback::Feedback;
 
@@ -50,6 +51,8 @@ struct Sent {
 /// What a report counted.
 #[derive(Clone, Copy, Default)]
 struct Count {
+    told: Time,
+    /// When its newest packet came.
     at: Time,
     bytes: u32,
     packets: u32,
@@ -84,6 +87,9 @@ pub(super) struct Measure {
     base: VecDeque<(Time, i64)>,
     /// How long packets of the newest report waited at least, microseconds.
     wait: i64,
+    trail: Trail,
+    /// Packets come in the order in which they left.
+    in_order: bool,
     last: Option<Came>,
     /// Bytes that came, and the microseconds that the path was busy with them.
     busy: VecDeque<(Time, f64, i64)>,
@@ -129,6 +135,8 @@ impl Measure {
     pub(super) fn forget_base(&mut self) {
         self.base.clear();
         self.recent.clear();
+        self.busy.clear();
+        self.trail = Trail::default();
         self.wait = 0;
     }
 
@@ -192,6 +200,28 @@ impl Measure {
         let span = self.recent.front().zip(self.recent.back());
         let spans = span.is_some_and(|((first, _), (last, _))| last.since(*first) >= STANDING / 2);
         spans && self.recent.len() >= STANDING_REPORTS
+    }
+
+    /// Whether the path got longer, where a queue delay above `limit` is long.
+    pub(super) fn longer(&self, limit: Duration) -> Longer {
+        let Some(base) = self.base() else {
+            return Longer::No;
+        };
+        let came = |since: Time| self.came_since(since);
+        self.trail.judge(base, limit, came, self.link_loss())
+    }
+
+    /// Packets that left since before the first report since then, and those of them that came. Where
+    /// they overtake each other, the last ones may yet come.
+    fn came_since(&self, since: Time) -> (f64, f64) {
+        let at = self.counts.partition_point(|count| count.told < since);
+        let first = self.counts.get(at.saturating_sub(1));
+        let first = first.unwrap_or(&self.reported);
+        let came = self.reported.packets.wrapping_sub(first.packets);
+        let before_last = self.counts.len().checked_sub(2);
+        let until = before_last.and_then(|at| self.counts.get(at));
+        let until = until.filter(|_| !self.in_order).unwrap_or(&self.reported);
+        (first.left_until(until) as f64, f64::from(came))
     }
 
     /// How long each packet that was sampled for the newest report waited in queues.
@@ -270,6 +300,7 @@ impl Measure {
 
     fn take_samples(&mut self, now: Time, feedback: &Feedback, share: f64) {
         let mut least = None::<i64>;
+        self.in_order = feedback.reorder <= MAX_REORDER;
         for sample in &feedback.samples {
             let packet = feedback.largest.saturating_sub(sample.back.into());
             let Ok(at) = self.sent.binary_search_by_key(&packet, |sent| sent.packet) else {
@@ -292,6 +323,7 @@ impl Measure {
                 }
                 _ => self.base.push_back((now, delay)),
             }
+            self.trail.push(now, delay, total);
             let wait = delay - self.base().unwrap_or(delay);
             least = Some(least.map_or(wait, |least| least.min(wait)));
             let arrival = sample.arrival;
@@ -300,8 +332,7 @@ impl Measure {
                 let bytes = total.saturating_sub(last.total) as f64 * share;
                 // It waited for all of the time: the path was never idle. Where packets overtake
                 // each other, waiting is not for those before.
-                let in_order = feedback.reorder <= MAX_REORDER;
-                if in_order && passed > 0 && wait >= passed {
+                if self.in_order && passed > 0 && wait >= passed {
                     self.busy.push_back((now, bytes, passed));
                 }
             }
@@ -338,6 +369,7 @@ impl Measure {
     fn take_counts(&mut self, now: Time, feedback: &Feedback) {
         let at = now - Duration::from_micros(feedback.age.into());
         self.reported = Count {
+            told: now,
             at,
             bytes: feedback.bytes,
             packets: feedback.packets,

@@ -6,12 +6,14 @@
 //! the more slowly, in proportion, the larger it is: of several that share a bottleneck the
 //! smaller one gains on the larger.
 
+mod longer;
 mod measure;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
+use self::longer::Longer;
 use self::measure::Measure;
 use crate::Time;
 use crate::wire::feedback::Feedback;
@@ -117,6 +119,8 @@ pub(crate) struct Rate {
     share: Option<(Time, f64)>,
     /// When the target was last moved towards the others'.
     evened: Option<Time>,
+    /// The path was found to have got longer.
+    longer: bool,
 }
 
 impl Rate {
@@ -144,6 +148,19 @@ impl Rate {
     /// Takes note of a packet of `len` bytes that left.
     pub(crate) fn on_sent(&mut self, now: Time, packet: u64, len: usize) {
         self.measure.on_sent(now, packet, len);
+    }
+
+    /// The path is another one: how long the old one took says nothing of it. What is sent from now on
+    /// takes it.
+    pub(crate) fn learn_path_anew(&mut self) {
+        self.measure.forget_base();
+        self.measure.begin_anew();
+        (self.draining, self.overloaded) = (None, None);
+    }
+
+    /// Whether the path was found to have got longer since that was last asked.
+    pub(crate) fn take_longer(&mut self) -> bool {
+        std::mem::take(&mut self.longer)
     }
 
     /// Takes note of what comes through, as a share of the mean of those that share the bottleneck.
@@ -214,6 +231,20 @@ impl Rate {
     }
 
     fn congestion(&mut self, now: Time, limit: Duration) -> Option<Congestion> {
+        match self.measure.longer(limit) {
+            Longer::No => {}
+            Longer::Perhaps => {
+                // A path that is only longer carries what it did.
+                self.overloaded = None;
+                return None;
+            }
+            Longer::Yes => {
+                self.measure.forget_base();
+                self.overloaded = None;
+                self.longer = true;
+                return None;
+            }
+        }
         let queue = self.queue_delay();
         let overload = self.measure.capacity().is_some_and(|capacity| {
             capacity < OVERLOAD * self.measure.offered(now) && self.measure.wait() > limit / 2

@@ -52,6 +52,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 const KEYFRAME_INTERVAL: Duration = Duration::from_millis(200);
 /// The same, where frames have come lately.
 const QUIET_WITH_MEDIA: Duration = Duration::from_millis(100);
+/// Challenges closer together than this tell of one new path at most: who copies datagrams can cause
+/// them, too.
+const CHALLENGED_AGAIN: Duration = Duration::from_secs(2);
 /// Pings, or challenges, waiting for their answer to leave, at most.
 const MAX_PONGS: usize = 4;
 
@@ -98,10 +101,14 @@ pub(crate) struct Session {
     next_packet: u64,
     control: Control,
     rtt: Option<Duration>,
+    /// The first ping that was sent since then tells the round trip's time alone.
+    rtt_anew: Option<Time>,
     last_heard: Time,
     last_ping: Option<Time>,
     pongs: VecDeque<(u64, Time)>,
     responses: VecDeque<Token>,
+    /// When a challenge last told of a new path, and the last one.
+    challenged: Option<(Time, Token)>,
     max_frame_size: usize,
     sender: Sender,
     receiver: Receiver,
@@ -133,10 +140,12 @@ impl Session {
             next_packet: 0,
             control: Control::default(),
             rtt: None,
+            rtt_anew: None,
             last_heard: now,
             last_ping: None,
             pongs: VecDeque::new(),
             responses: VecDeque::new(),
+            challenged: None,
             max_frame_size,
             sender: Sender::new(mtu.size(), max_frame_size, latency),
             mtu,
@@ -388,7 +397,7 @@ impl Session {
         self.sender.abandon(now);
         self.sender.handle_timeout(now);
         if self.path.decide(now) {
-            self.moved();
+            self.moved(now);
         }
         if !self.is_silent(now)
             && self
@@ -400,10 +409,35 @@ impl Session {
     }
 
     /// The other side is at another address.
-    fn moved(&mut self) {
+    fn moved(&mut self, now: Time) {
         self.stats.moves += 1;
         self.mtu.restart(self.path.remote());
         self.sender.set_mtu(self.mtu.size());
+        self.learn_path_anew(now);
+    }
+
+    /// The other side is asked to prove its address: this one's is another to it, as it seems.
+    fn challenged(&mut self, now: Time, token: Token) {
+        let known = self
+            .challenged
+            .is_some_and(|(at, last)| last == token || now.since(at) < CHALLENGED_AGAIN);
+        if !known {
+            self.challenged = Some((now, token));
+            self.learn_path_anew(now);
+        }
+    }
+
+    /// The path is another one: how long the old one took says nothing of it.
+    fn learn_path_anew(&mut self, now: Time) {
+        self.sender.learn_path_anew();
+        self.receiver.learn_path_anew();
+        self.measure_round_trip(now);
+    }
+
+    /// Asks at once how long a round trip takes, and believes the answer alone.
+    fn measure_round_trip(&mut self, now: Time) {
+        self.rtt_anew = Some(now);
+        self.last_ping = None;
     }
 
     /// A PATH_CHALLENGE to send, and where to; the datagram is appended.
@@ -628,16 +662,20 @@ impl Session {
                     if feedback.largest < self.next_packet {
                         self.mtu.on_feedback(&feedback);
                         self.sender.handle_feedback([now, arrived], &feedback, rtt);
+                        if self.sender.take_longer() {
+                            self.measure_round_trip(now);
+                        }
                     }
                 }
                 Item::PathChallenge { token } => {
                     if self.responses.len() < MAX_PONGS {
                         self.responses.push_back(token);
                     }
+                    self.challenged(now, token);
                 }
                 Item::PathResponse { token } => {
                     if self.path.handle_response(now, token) {
-                        self.moved();
+                        self.moved(now);
                     }
                 }
                 Item::Fragment { fragment, symbol } => {
@@ -661,7 +699,14 @@ impl Session {
         };
         let sample = Duration::from_nanos(nanos);
         // RFC 6298, section 2: an eighth of each new sample.
-        let rtt = self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8);
+        let known = match self.rtt_anew {
+            Some(since) if sent >= since.as_nanos() => None,
+            _ => self.rtt,
+        };
+        if known.is_none() {
+            self.rtt_anew = None;
+        }
+        let rtt = known.map_or(sample, |rtt| (rtt * 7 + sample) / 8);
         self.rtt = Some(rtt);
         self.stats.rtt_us = rtt.as_micros() as u64;
     }
@@ -727,6 +772,10 @@ impl Session {
             Outcome::Inconsistent | Outcome::TooLarge(_) | Outcome::NoRoom => {
                 self.stats.packets_received_dropped += 1;
             }
+        }
+        if self.receiver.take_begun_anew() {
+            let [now, _] = times;
+            self.measure_round_trip(now);
         }
     }
 

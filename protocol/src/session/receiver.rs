@@ -37,6 +37,8 @@ pub(crate) struct Receiver {
     late_policy: LatePolicy,
     streams: BTreeMap<u16, Reassembly>,
     clock: Clock,
+    /// That began anew.
+    begun_anew: bool,
     reorder: Reorder,
     loss: LossEstimator,
     largest: Option<(Time, u64)>,
@@ -70,6 +72,7 @@ impl Receiver {
             late_policy: LatePolicy::default(),
             streams: BTreeMap::new(),
             clock: Clock::new(latency),
+            begun_anew: false,
             reorder: Reorder::default(),
             loss: LossEstimator::default(),
             largest: None,
@@ -96,6 +99,26 @@ impl Receiver {
         self.streams
             .values_mut()
             .for_each(|stream| stream.set_latency(latency));
+    }
+
+    /// The path is another one: how long the old one took says nothing of it.
+    pub(crate) fn learn_path_anew(&mut self) {
+        self.clock.begin_anew();
+        self.forget_spreads();
+        self.delays = Delays::default();
+    }
+
+    /// Whether the mapping of the sender's clock began anew since that was last asked: the path is
+    /// likely to take another time now.
+    pub(crate) fn take_begun_anew(&mut self) -> bool {
+        std::mem::take(&mut self.begun_anew)
+    }
+
+    /// Forgets how late symbols were by a line that is no more.
+    fn forget_spreads(&mut self) {
+        self.spreads.clear();
+        self.largest_spreads = Default::default();
+        self.spread_of = None;
     }
 
     /// What becomes of frames that are not whole when a newer one is.
@@ -183,7 +206,10 @@ impl Receiver {
         let capture = self.clock.extend(fragment.capture);
         let first_flight = fragment.flags & FLAG_REPAIR == 0;
         if first_flight {
-            self.clock.observe(arrived, capture);
+            if self.clock.observe(arrived, capture) {
+                self.forget_spreads();
+                self.begun_anew = true;
+            }
             self.measure(arrived, fragment, capture);
         }
         self.unreported.get_or_insert(arrived);

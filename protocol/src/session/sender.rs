@@ -270,6 +270,16 @@ impl Sender {
         }
     }
 
+    /// The path is another one: how long the old one took says nothing of it.
+    pub(crate) fn learn_path_anew(&mut self) {
+        self.rate.learn_path_anew();
+    }
+
+    /// Whether the path was found to have got longer since that was last asked.
+    pub(crate) fn take_longer(&mut self) -> bool {
+        self.rate.take_longer()
+    }
+
     /// How long, beyond the one-way delay, the receiver waits for a frame.
     pub(crate) fn set_budget(&mut self, budget: Duration) {
         self.budget = budget;

@@ -4,6 +4,7 @@ mod abuse;
 mod breadth;
 mod clocks;
 mod gaps;
+mod longer;
 mod lulls;
 mod path;
 mod rate;
