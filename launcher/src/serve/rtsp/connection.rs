@@ -155,8 +155,7 @@ fn is_heard(connection: &Connection) -> bool {
 /// Waits until the camera sends other streams than were set up.
 async fn changed(session: &mut Option<Session>) {
     match session {
-        // An error: the camera is forgotten.
-        Some(session) => drop(session.changed.changed().await),
+        Some(session) => session.shown.changed().await,
         None => std::future::pending().await,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -58,10 +58,22 @@ pub struct Mount {
     announced: AtomicBool,
     /// What cuts the frames of each stream into packets.
     cutters: Mutex<HashMap<u16, Arc<Cutter>>>,
-    /// What viewers were shown as they came, for as long as there are any.
-    shown: Mutex<Vec<(u16, Codec)>>,
-    /// Ends the sessions of those who were shown something else.
-    changed: watch::Sender<()>,
+    /// What viewers are shown; ends the sessions of those who were shown something else.
+    shown: watch::Sender<Vec<(u16, Codec)>>,
+}
+
+/// What one viewer was shown as it came.
+pub struct Shown {
+    then: Vec<(u16, Codec)>,
+    now: watch::Receiver<Vec<(u16, Codec)>>,
+}
+
+impl Shown {
+    /// Waits until the viewer's session has to end, because the camera sends something else.
+    pub async fn changed(&mut self) {
+        // An error: the camera is forgotten.
+        while self.now.changed().await.is_ok() && *self.now.borrow_and_update() == self.then {}
+    }
 }
 
 impl Mount {
@@ -71,8 +83,7 @@ impl Mount {
             feed,
             announced: AtomicBool::new(true),
             cutters: Mutex::default(),
-            shown: Mutex::default(),
-            changed: watch::Sender::new(()),
+            shown: watch::Sender::new(Vec::new()),
         }
     }
 
@@ -132,7 +143,7 @@ impl Mount {
 
     /// What cuts the frames of that stream into packets.
     pub fn cutter(&self, stream: u16) -> Arc<Cutter> {
-        let mut cutters = lock(&self.cutters);
+        let mut cutters = self.cutters.lock().unwrap_or_else(PoisonError::into_inner);
         let new = || Arc::new(Cutter::new(self.feed.name()));
         cutters.entry(stream).or_insert_with(new).clone()
     }
@@ -164,14 +175,14 @@ impl Mount {
         first.then(|| streams.collect::<Vec<_>>().join(", "))
     }
 
-    /// A viewer was shown this layout. What it is given changes when its session has to
-    /// end, because the camera sends something else.
-    pub fn joined(&self, layout: &Layout) -> watch::Receiver<()> {
-        let mut shown = lock(&self.shown);
-        if self.changed.receiver_count() == 0 {
-            *shown = codecs(layout);
+    /// A viewer was shown this layout.
+    pub fn joined(&self, layout: &Layout) -> Shown {
+        let then = codecs(layout);
+        if self.shown.receiver_count() == 0 {
+            self.shown.send_replace(then.clone());
         }
-        self.changed.subscribe()
+        let now = self.shown.subscribe();
+        Shown { then, now }
     }
 
     /// Ends the sessions of viewers who were shown other streams than there are now.
@@ -181,21 +192,18 @@ impl Mount {
             Err(Refusal::Codec(_) | Refusal::Misfit(_)) => Vec::new(),
             Err(Refusal::Encoding(_)) => {
                 // That which is encoded may be what is shown.
-                let shown = lock(&self.shown);
-                if shown.iter().any(|(_, codec)| *codec == Codec::H264) {
+                let mut shown = self.shown.borrow().clone().into_iter();
+                if shown.any(|(_, codec)| codec == Codec::H264) {
                     return;
                 }
                 Vec::new()
             }
             Err(Refusal::NotYet) => return,
         };
-        let mut shown = lock(&self.shown);
-        if self.changed.receiver_count() == 0 || *shown == now {
+        if self.shown.receiver_count() == 0 || *self.shown.borrow() == now {
             return;
         }
-        *shown = now;
-        drop(shown);
-        self.changed.send_replace(());
+        self.shown.send_replace(now);
         tracing::info!(
             "camera {}: it sends other streams than before; RTSP viewers have to reconnect",
             self.feed.name()
@@ -204,7 +212,7 @@ impl Mount {
 
     /// Ends the sessions of all viewers.
     pub fn close(&self) {
-        self.changed.send_replace(());
+        self.shown.send_replace(Vec::new());
     }
 }
 
@@ -224,8 +232,4 @@ fn codecs(layout: &Layout) -> Vec<(u16, Codec)> {
     streams
         .map(|(number, _, start)| (*number, start.codec.clone()))
         .collect()
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 use super::Shared;
 use super::connection::PATIENCE;
 use super::limits::Place;
-use super::mount::Mount;
+use super::mount::{Mount, Shown};
 use super::payload::format;
 use super::request::Request;
 use super::response::Response;
@@ -53,8 +53,8 @@ pub struct Session {
     timeout: u64,
     mount: Arc<Mount>,
     _viewing: Viewing,
-    /// Changes when the camera no longer sends what was set up.
-    pub changed: watch::Receiver<()>,
+    /// What its viewer was shown; changes when the camera sends something else.
+    pub shown: Shown,
     /// By their places in the description.
     pub tracks: Vec<Track>,
     /// Whether it plays.
@@ -331,7 +331,7 @@ impl Connection {
             let id: [u8; 16] = random()?;
             self.session = Some(Session {
                 id: data_encoding::HEXLOWER.encode(&id),
-                changed: mount.joined(&layout),
+                shown: mount.joined(&layout),
                 _viewing: mount.feed().viewers().watch(Way::Rtsp),
                 mount,
                 tracks: Vec::new(),

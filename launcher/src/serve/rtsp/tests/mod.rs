@@ -10,13 +10,16 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use gst::prelude::*;
 
 use self::client::Client;
+use super::mount::{Layout, Mount};
 use super::{Server, session};
 use crate::config::Rtsp;
 use crate::relay::feed::Feed;
 use crate::relay::feeds::{Feeds, Listeners};
+use crate::relay::frame::Codec;
 use crate::users::Users;
 
 const JPEG: &str = "videotestsrc is-live=true pattern=ball \
@@ -342,6 +345,29 @@ fn viewers_stay_while_the_camera_is_away() {
         // More than can have waited for it anywhere from before.
         assert!(viewer.frames(20));
     }
+}
+
+#[test]
+fn who_comes_while_another_codec_does_stays() {
+    let relay = Relay::start();
+    let camera = relay.camera("door", JPEG);
+    let feed = relay.feeds.get("door").expect("it is known");
+    let mount = Mount::new(feed.clone());
+    let mut before = mount.joined(&mount.layout().expect("pictures"));
+    drop(camera);
+    let _camera = Camera::new(&feed, 0, H264);
+    let is_h264 = |layout: Layout| {
+        layout
+            .iter()
+            .all(|(_, _, frame)| frame.codec == Codec::H264)
+    };
+    until("H.264", || mount.layout().is_ok_and(is_h264));
+    let mut after = mount.joined(&mount.layout().expect("pictures"));
+    mount.check();
+    assert!(before.changed().now_or_never().is_some());
+    assert!(after.changed().now_or_never().is_none());
+    mount.close();
+    assert!(after.changed().now_or_never().is_some());
 }
 
 #[test]
