@@ -7,11 +7,15 @@ mod browser;
 mod hostile;
 #[path = "page/large.rs"]
 mod large;
+#[path = "page/look.rs"]
+mod look;
 mod support;
 #[path = "page/wall.rs"]
 mod wall;
 #[path = "page/webrtc.rs"]
 mod webrtc;
+#[path = "page/words.rs"]
+mod words;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};

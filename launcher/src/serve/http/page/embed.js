@@ -2,7 +2,7 @@
 
 import { Direct } from "./direct.js";
 import { duration } from "./text.js";
-import { LATE, Picture, isJpeg, reason, set, shownAge, shownState, stateName, video } from "./tile.js";
+import { CONNECTING, LATE, Picture, isJpeg, reason, set, shownAge, shownState, stateName, video } from "./tile.js";
 import { Wall } from "./wall.js";
 
 const $ = id => document.getElementById(id);
@@ -46,7 +46,9 @@ function refresh() {
   $("tile").toggleAttribute("data-drawn", picture.placeholder);
   set($("badge"), stateName(state));
   $("badge").hidden = state === "live" && !late;
-  set($("why"), reason(camera, picture.shown || direct.playing, direct.why));
+  const why = reason(camera, picture.shown || direct.playing, direct.why);
+  set($("why"), why);
+  $("why").toggleAttribute("data-waiting", why === CONNECTING);
   set($("age"), late ? duration(age) : "");
   $("age").toggleAttribute("data-late", late);
 }

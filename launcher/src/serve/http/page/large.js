@@ -1,8 +1,8 @@
 // One camera, large: over WebRTC where that works, else picture by picture.
 
-import { bitrate, duration, fileName, fps, percent } from "./text.js";
 import { Direct } from "./direct.js";
-import { LATE, MUCH, Picture, isJpeg, loss, reason, saved, set, shownAge, shownState, since, stateName, video, viewers } from "./tile.js";
+import { bitrate, duration, fileName, fps, percent, size } from "./text.js";
+import { CONNECTING, LATE, MUCH, Picture, isJpeg, loss, reason, saved, set, shownAge, shownState, since, stateName, video, viewers } from "./tile.js";
 
 const $ = id => document.getElementById(id);
 /** More letters than this have a line of their own among the facts. */
@@ -28,6 +28,7 @@ export class Large {
     $("pause").onclick = () => this.pause();
     $("snapshot").onclick = () => this.snapshot();
     $("full").onclick = () => this.fullScreen();
+    $("more").onclick = () => this.togglePanel();
     this.#dialog.addEventListener("cancel", event => {
       event.preventDefault();
       if (this.#isFilled) this.#fill(false);
@@ -101,49 +102,47 @@ export class Large {
   update(camera) {
     this.camera = camera;
     const stream = video(camera);
-    const { hop } = camera;
+    this.#showFacts([
+      ["Picture", this.#pictureFacts(camera, stream)],
+      ["From the camera to the relay", wayFacts(camera)],
+      ["Who watches, and what", viewerFacts(camera)],
+    ]);
+    this.#showAddresses(addresses(camera, stream?.codec === "JPEG"));
+    this.refresh();
+  }
+
+  #pictureFacts(camera, stream) {
     const facts = [];
     const age = shownAge(camera, this.#picture, this.#direct);
     if (age !== null) {
       const isOfRelay = this.#direct.playing && this.#direct.age === null;
       facts.push([isOfRelay ? "Age at the relay" : "Age", age < 1000 ? `${Math.round(age)} ms` : duration(age), age > LATE]);
     }
-    if (stream) {
-      const size = stream.width ? `${stream.width} × ${stream.height}` : "";
-      facts.push(["Picture", [size, stream.codec].filter(Boolean).join(", ")]);
-      if (camera.state.name === "live") facts.push(["Rate", `${fps(stream.fps)}, ${bitrate(stream.bitrate)}`]);
-    }
-    const lost = loss(camera);
-    if (lost !== null) facts.push(["Packets lost", percent(lost), lost >= MUCH]);
-    if (hop) {
-      facts.push(["Frames repaired", String(hop.repaired)]);
-      facts.push(["Frames lost", String(hop.lost)], ["Frames late", String(hop.late)]);
-      facts.push(["Round trip", `${hop.rtt_ms.toFixed(1)} ms`]);
-    }
-    const kinds = Object.entries(camera.viewers).filter(([, count]) => count > 0);
-    const names = { rtsp: "RTSP", http: "HTTP", webrtc: "WebRTC" };
-    const watching = kinds.map(([kind, count]) => `${count} ${names[kind] ?? kind}`).join(", ");
-    facts.push(["Viewers", watching || String(viewers(camera))]);
-    for (const [way, name] of [["rtsp", "To players"], ["webrtc", "Over WebRTC"]]) {
-      const as = camera.served?.[way];
-      if (as) facts.push([name, as, false, as.length > SHORT]);
-    }
-    this.#showFacts(facts);
-    this.#showAddresses(addresses(camera, stream?.codec === "JPEG"));
-    this.refresh();
+    if (!stream) return facts;
+    facts.push(["Size", [stream.width && size(stream), stream.codec].filter(Boolean).join(", ")]);
+    if (camera.state.name === "live") facts.push(["Rate", `${fps(stream.fps)}, ${bitrate(stream.bitrate)}`]);
+    return facts;
   }
 
-  #showFacts(facts) {
+  /** Shows groups of facts, each a name, a value, whether it is bad and whether it has a line of its own. */
+  #showFacts(groups) {
     const list = $("facts");
-    while (list.children.length > facts.length * 2) list.lastElementChild.remove();
-    while (list.children.length < facts.length * 2) {
-      list.append(document.createElement("dt"), document.createElement("dd"));
-    }
-    facts.forEach(([name, value, bad, wide], index) => {
-      set(list.children[index * 2], name);
-      set(list.children[index * 2 + 1], value);
-      list.children[index * 2 + 1].toggleAttribute("data-bad", bad === true);
-      list.children[index * 2 + 1].toggleAttribute("data-wide", wide === true);
+    fit(list, groups.length, () => {
+      const section = document.createElement("section");
+      section.append(document.createElement("h3"), document.createElement("dl"));
+      return section;
+    });
+    groups.forEach(([title, facts], index) => {
+      const [heading, values] = list.children[index].children;
+      list.children[index].hidden = facts.length === 0;
+      set(heading, title);
+      fit(values, facts.length * 2, at => document.createElement(at % 2 === 0 ? "dt" : "dd"));
+      facts.forEach(([name, value, bad, wide], at) => {
+        set(values.children[at * 2], name);
+        set(values.children[at * 2 + 1], value);
+        values.children[at * 2 + 1].toggleAttribute("data-bad", bad === true);
+        values.children[at * 2 + 1].toggleAttribute("data-wide", wide === true);
+      });
     });
   }
 
@@ -152,16 +151,18 @@ export class Large {
     if (text === this.#addresses) return;
     this.#addresses = text;
     $("addresses").replaceChildren(
-      ...list.map(([name, address]) => {
+      ...list.map(([name, address, way]) => {
         const item = $("address").content.firstElementChild.cloneNode(true);
         const url = new URL(address, location.href).href;
         item.querySelector(".kind").textContent = name;
+        const link = item.querySelector("a");
+        if (way !== "none") link.href = url;
         // It may be broken after each slash.
         const pieces = url.split(/(?<=\/)(?=[^/])/);
-        item.querySelector("code").append(...pieces.flatMap(piece => [piece, document.createElement("wbr")]));
+        link.append(...pieces.flatMap(piece => [piece, document.createElement("wbr")]));
         const button = item.querySelector("button");
         button.setAttribute("aria-label", `Copy: ${name}`);
-        button.onclick = () => this.copy(url);
+        button.onclick = () => this.copy(link);
         return item;
       }),
     );
@@ -185,6 +186,24 @@ export class Large {
     const notice = reason(this.camera, playing || this.#picture.shown, why);
     set($("notice"), notice);
     $("notice").hidden = notice === "";
+    $("notice").toggleAttribute("data-waiting", notice === CONNECTING);
+    this.#fitSheet(playing ? [this.#video.videoWidth, this.#video.videoHeight] : this.#picture.size);
+  }
+
+  /** What lies on the picture is to be where that is, whatever its shape. */
+  #fitSheet([width, height]) {
+    const stream = video(this.camera);
+    const known = stream?.width ? stream.width / stream.height : 16 / 9;
+    const isDrawn = this.#direct.playing || this.#picture.shown;
+    const ratio = String(isDrawn && width && height ? width / height : known);
+    const { style } = $("stage");
+    if (style.getPropertyValue("--ratio") !== ratio) style.setProperty("--ratio", ratio);
+  }
+
+  /** Shows the panel with figures and addresses, or leaves all the room to the picture. */
+  togglePanel() {
+    const isAlone = this.#dialog.toggleAttribute("data-alone");
+    $("more").setAttribute("aria-expanded", String(!isAlone));
   }
 
   pause() {
@@ -250,20 +269,57 @@ export class Large {
     this.onToast(`Saved ${link.download}`);
   }
 
-  async copy(text) {
+  /** Puts the text of an element into the clipboard; where that is not to be, selects it. */
+  async copy(element) {
+    const text = element.textContent;
     try {
       await navigator.clipboard.writeText(text);
-      this.onToast("Copied");
+      return this.onToast("Copied");
     } catch {
       // Only https and this machine itself may write there.
-      const area = document.createElement("textarea");
-      area.value = text;
-      (this.#dialog.open ? this.#dialog : document.body).append(area);
-      area.select();
-      this.onToast(document.execCommand("copy") ? "Copied" : "Select the address to copy it");
-      area.remove();
     }
+    const focused = document.activeElement;
+    const area = document.createElement("textarea");
+    area.value = text;
+    (this.#dialog.open ? this.#dialog : document.body).append(area);
+    area.select();
+    const isCopied = document.execCommand("copy");
+    area.remove();
+    focused?.focus();
+    if (!isCopied) getSelection().selectAllChildren(element);
+    this.onToast(isCopied ? "Copied" : "Not copied: it is selected now, for the keys of your system");
   }
+}
+
+/** Makes an element have so many children. */
+function fit(element, count, make) {
+  while (element.children.length > count) element.lastElementChild.remove();
+  while (element.children.length < count) element.append(make(element.children.length));
+}
+
+/** What becomes of its pictures on the way to the relay. */
+function wayFacts(camera) {
+  const { hop } = camera;
+  const lost = loss(camera);
+  const facts = lost === null ? [] : [["Packets lost", percent(lost), lost >= MUCH]];
+  if (!hop) return facts;
+  facts.push(["Frames repaired", String(hop.repaired)]);
+  facts.push(["Frames lost", String(hop.lost)], ["Frames late", String(hop.late)]);
+  facts.push(["Round trip", `${hop.rtt_ms.toFixed(1)} ms`]);
+  return facts;
+}
+
+/** Who watches, and as what its pictures are sent. */
+function viewerFacts(camera) {
+  const kinds = Object.entries(camera.viewers).filter(([, count]) => count > 0);
+  const names = { rtsp: "RTSP", http: "HTTP", webrtc: "WebRTC" };
+  const watching = kinds.map(([kind, count]) => `${count} ${names[kind] ?? kind}`).join(", ");
+  const facts = [["Viewers", watching || String(viewers(camera))]];
+  for (const [way, name] of [["rtsp", "To players"], ["webrtc", "Over WebRTC"]]) {
+    const as = camera.served?.[way]?.replace(/(\d)x(\d)/g, "$1 × $2");
+    if (as) facts.push([name, as, false, as.length > SHORT]);
+  }
+  return facts;
 }
 
 /** Where a camera is watched: what for, and the address. */
@@ -273,7 +329,8 @@ function addresses({ name, urls = {} }, isJpeg) {
     ["RTSP, for players", urls.rtsp],
     ["Motion JPEG", isJpeg && `/cameras/${path}/stream.mjpeg`],
     ["One picture", `/cameras/${path}/snapshot.jpg`],
-    ["WebRTC (WHEP)", `/cameras/${path}/whep`],
+    // There is nothing to open in a browser.
+    ["WebRTC (WHEP)", `/cameras/${path}/whep`, "none"],
     ["To embed in a page", `/embed/${path}`],
     ["This page", `/#${path}`],
   ];

@@ -71,6 +71,7 @@ function onStatus(cameras) {
   $("wall").dataset.count = Math.min(cameras.length, 3);
   $("empty").hidden = cameras.length > 0;
   $("keys").hidden = cameras.length === 0;
+  $("before").hidden = $("after").hidden = cameras.length < 2;
   summarise(cameras);
   const { name } = large;
   if (name !== null && !tiles.has(name)) {
@@ -197,6 +198,7 @@ document.addEventListener("keydown", event => {
     else return;
   } else if (isLarge && key === "f") large.fullScreen();
   else if (isLarge && key === "s") large.snapshot();
+  else if (isLarge && key === "i") large.togglePanel();
   else if (isLarge && key === " " && !onButton) large.pause();
   else return;
   event.preventDefault();
@@ -214,4 +216,4 @@ setInterval(() => {
 }, ROUND);
 
 $("try").textContent = `gst-launch-1.0 videotestsrc is-live=true ! jpegenc ! camrelaysink host=${location.hostname} camera=test`;
-$("copy-try").onclick = () => large.copy($("try").textContent);
+$("copy-try").onclick = () => large.copy($("try"));

@@ -22,6 +22,11 @@ export function fps(rate) {
   return `${rate >= 9.95 ? Math.round(rate) : rate.toFixed(1)} fps`;
 }
 
+/** How large a stream's pictures are: "1280 × 720". */
+export function size({ width, height }) {
+  return `${width} × ${height}`;
+}
+
 /** A share of 1: "0.3 %". */
 export function percent(share) {
   const value = share * 100;

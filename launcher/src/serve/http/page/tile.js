@@ -1,13 +1,16 @@
 // One camera on the wall.
 
 import { Direct } from "./direct.js";
-import { bitrate, duration, fps, moment, percent } from "./text.js";
+import { bitrate, duration, fps, moment, percent, size } from "./text.js";
 
 /** Older than this, in milliseconds, a picture is late, and says so in red. */
 export const LATE = 1000;
 
 /** More lost than this, a share of 1, is shown in red. */
 export const MUCH = 0.01;
+
+/** Less is not worth a word on a tile. */
+const SOME = 0.0005;
 
 /** Of JPEGs that are made here. */
 const QUALITY = 0.92;
@@ -169,7 +172,7 @@ export class Tile {
     this.element = document.getElementById("tile").content.firstElementChild.cloneNode(true);
     this.link = this.element.querySelector("a");
     this.link.href = `#${encodeURIComponent(name)}`;
-    for (const part of ["name", "why", "badge", "age", "rate", "loss", "viewers"]) {
+    for (const part of ["name", "why", "badge", "age", "rate", "format", "loss", "viewers"]) {
       this.#parts[part] = this.element.querySelector(`.${part}`);
     }
     this.#parts.name.textContent = name;
@@ -198,8 +201,9 @@ export class Tile {
     const stream = video(camera);
     const live = camera.state.name === "live";
     this.#parts.rate.textContent = live && stream ? `${fps(stream.fps)} · ${bitrate(stream.bitrate)}` : since(camera);
+    set(this.#parts.format, stream?.width ? `${size(stream)} ${stream.codec}` : stream?.codec ?? "");
     const lost = loss(camera);
-    this.#parts.loss.textContent = live && lost !== null ? `${percent(lost)} lost` : "";
+    set(this.#parts.loss, live && lost >= SOME ? `${percent(lost)} lost` : "");
     this.#parts.loss.toggleAttribute("data-bad", lost >= MUCH);
     const watching = viewers(camera);
     this.#parts.viewers.lastElementChild.textContent = watching;
@@ -214,7 +218,9 @@ export class Tile {
     this.element.dataset.state = state;
     this.element.toggleAttribute("data-drawn", this.picture.placeholder);
     set(this.#parts.badge, stateName(state));
-    set(this.#parts.why, reason(this.camera, this.picture.shown || this.#direct.playing, this.#direct.why));
+    const why = reason(this.camera, this.picture.shown || this.#direct.playing, this.#direct.why);
+    set(this.#parts.why, why);
+    this.#parts.why.toggleAttribute("data-waiting", why === CONNECTING);
     set(this.#parts.age, age === null ? "" : duration(age));
     this.#parts.age.toggleAttribute("data-late", age !== null && age > LATE);
     const label = `${this.camera.name}: ${stateName(state)}`;
