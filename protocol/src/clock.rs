@@ -27,6 +27,8 @@ const LATER_FOR: Duration = Duration::from_secs(1);
 const MUCH_LATER: i64 = 10_000_000_000;
 /// and that so many times in a row.
 const LATER_CONFIRM: u32 = 3;
+/// Captures further on, in microseconds, are no clock's: nanoseconds would not hold the rest.
+const MAX_CAPTURE: u64 = 1 << 52;
 
 struct Minimum {
     at: Time,
@@ -89,6 +91,10 @@ impl Clock {
         let capture = match self.last_capture {
             None => (1 << 32) + u64::from(low),
             Some(last) => last.saturating_add_signed(low.wrapping_sub(last as u32) as i32 as i64),
+        };
+        let capture = match capture <= MAX_CAPTURE {
+            true => capture,
+            false => (1 << 32) + u64::from(low),
         };
         self.last_capture = Some(capture);
         capture
@@ -291,6 +297,23 @@ mod tests {
     fn a_clock_that_steps_by_an_hour_is_followed() {
         let errors = run(30, 0.0, 1_000, Some(15));
         assert!(errors[15 * 30 + 3..].iter().all(|e| e.abs() < 2_000_000));
+    }
+
+    #[test]
+    fn captures_that_step_on_for_ever_stay_within_what_nanoseconds_hold() {
+        let mut clock = Clock::new(Duration::from_millis(120));
+        let (mut capture, mut steps_back, mut behind) = (0u32, 0, 0);
+        for step in 0..5_000_000u64 {
+            let now = Time::from_nanos(1_000_000_000 + step * 1000);
+            capture = capture.wrapping_add(i32::MAX as u32);
+            let before = clock.last_capture;
+            let extended = clock.extend(capture);
+            steps_back += u32::from(Some(extended) < before);
+            clock.observe(now, extended);
+            behind += u32::from(clock.map(extended) + Duration::from_micros(2) < now);
+        }
+        // Each is believed with the third fragment.
+        assert_eq!((steps_back, behind), (2, 4));
     }
 
     #[test]

@@ -417,8 +417,10 @@ impl Reassembly {
             if self.is_not_sent(unseen) {
                 continue;
             }
-            let share = capture.saturating_sub(captured) * unseen.saturating_sub(from)
-                / number.saturating_sub(from).max(1);
+            // Both numbers are the other side's choice, and their product may be any.
+            let part = |of: u64| u128::from(of.saturating_sub(from));
+            let passed = u128::from(capture.saturating_sub(captured));
+            let share = (passed * part(unseen) / part(number).max(1)) as u64;
             let open = Open {
                 slot: Slot::Unseen,
                 capture: captured + share,

@@ -3,32 +3,37 @@
 mod common;
 
 use std::net::{Ipv4Addr, UdpSocket};
+use std::time::Duration;
 
-use camrelay_protocol::{Accept, Access, Config, Connect, Endpoint, Random, Role, Time};
-use common::{buffer, connected, first_frame, sink, source, source_on, stat};
+use camrelay_protocol::{
+    Accept, Access, Config, Connect, Endpoint, Event, Frame, FrameFlags, PeerId, Random, Role, Time,
+};
+use common::{buffer, connected, first_frame, port, sink, source, source_on, stat, until};
 use gst::prelude::*;
 use gstcamrelay::port::{Port, PortSettings};
 
 const JPEG: &str = "image/jpeg,width=320,height=240,framerate=30/1";
 
-/// The first message of a caller that never goes on.
-fn init(number: u64) -> Vec<u8> {
-    struct Counting(u64);
-    impl Random for Counting {
-        fn fill(&mut self, out: &mut [u8]) {
-            for chunk in out.chunks_mut(8) {
-                self.0 += 1;
-                chunk.copy_from_slice(&self.0.to_le_bytes()[..chunk.len()]);
-            }
+struct Counting(u64);
+
+impl Random for Counting {
+    fn fill(&mut self, out: &mut [u8]) {
+        for chunk in out.chunks_mut(8) {
+            self.0 += 1;
+            chunk.copy_from_slice(&self.0.to_le_bytes()[..chunk.len()]);
         }
     }
+}
+
+/// The first message of a caller that never goes on.
+fn init(number: u64) -> Vec<u8> {
     let mut caller = Endpoint::new(Config::default(), Box::new(Counting(number << 32)));
     let camera = "ghost".into();
     let connect = Connect {
         remote: ([127, 0, 0, 1], 8000).into(),
         token: None,
         role: Role::Publish { camera },
-        latency: std::time::Duration::from_millis(120),
+        latency: Duration::from_millis(120),
         late_policy: Default::default(),
         mtu: 0,
     };
@@ -129,4 +134,106 @@ fn a_small_receive_buffer_is_warned_of_once() {
     .is_some();
     assert_eq!(warnings(&first) + warnings(&second), usize::from(advised));
     assert_eq!(stat::<u64>(&first, "packets-dropped-by-kernel"), 0);
+}
+
+/// A camera that is no element, and says what it likes.
+struct Camera {
+    endpoint: Endpoint,
+    peer: PeerId,
+    socket: UdpSocket,
+}
+
+impl Camera {
+    fn new(port: u32) -> Self {
+        let socket = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+        let patience = Some(Duration::from_millis(1));
+        socket.set_read_timeout(patience).unwrap();
+        let mut endpoint = Endpoint::new(Config::default(), Box::new(Counting(1)));
+        let connect = Connect {
+            remote: ([127, 0, 0, 1], port as u16).into(),
+            token: None,
+            role: Role::Publish {
+                camera: "door".into(),
+            },
+            latency: Duration::from_millis(120),
+            late_policy: Default::default(),
+            mtu: 0,
+        };
+        let peer = endpoint.connect(now(), connect).unwrap();
+        endpoint
+            .set_caps(now(), peer, 0, "image/jpeg")
+            .expect("good caps");
+        Self {
+            endpoint,
+            peer,
+            socket,
+        }
+    }
+
+    /// Sends what is due, and takes what comes; returns what happened.
+    fn go_on(&mut self) -> Vec<Event> {
+        let mut datagrams = Vec::new();
+        self.endpoint.handle_timeout(now());
+        while let Some(batch) = self.endpoint.poll_transmit(now(), 16, &mut datagrams) {
+            for datagram in datagrams.chunks(batch.segment_size) {
+                self.socket.send_to(datagram, batch.remote).unwrap();
+            }
+        }
+        let mut datagram = [0; 2000];
+        while let Ok((len, from)) = self.socket.recv_from(&mut datagram) {
+            self.endpoint
+                .handle_datagram(now(), now(), from, &mut datagram[..len]);
+        }
+        std::iter::from_fn(|| self.endpoint.poll_event())
+            .map(|(_, event)| event)
+            .collect()
+    }
+}
+
+fn now() -> Time {
+    static BEGUN: std::sync::LazyLock<std::time::Instant> =
+        std::sync::LazyLock::new(std::time::Instant::now);
+    Time::from_nanos(1_000_000_000 + BEGUN.elapsed().as_nanos() as u64)
+}
+
+#[test]
+fn times_that_no_clock_shows_break_nothing() {
+    let mut source = source("camera=door");
+    let mut camera = Camera::new(port(&source));
+    until("the camera is there", || {
+        camera
+            .go_on()
+            .iter()
+            .any(|event| matches!(event, Event::Connected))
+    });
+    let far = [0, 1, u64::MAX / 1000, u64::MAX / 1000 + 1, u64::MAX - 1];
+    for (size, far) in (1000..).zip(far) {
+        let frame = Frame {
+            data: vec![7; size].into(),
+            capture: now(),
+            dts_offset: -(far as i64),
+            duration: Some(Duration::from_micros(far)),
+            wall: Some(far),
+            flags: FrameFlags {
+                key: true,
+                ..FrameFlags::default()
+            },
+        };
+        camera
+            .endpoint
+            .send_frame(now(), camera.peer, 0, frame)
+            .unwrap();
+        let mut received = None;
+        until("the frame came", || {
+            camera.go_on();
+            received = source.try_pull();
+            received.is_some()
+        });
+        let received = received.unwrap();
+        assert_eq!(received.size(), size);
+        let wall = received.meta::<gst::ReferenceTimestampMeta>();
+        let told = wall.map(|meta| meta.timestamp().useconds());
+        let fits = (1..=u64::MAX / 1000).contains(&far);
+        assert_eq!(told, fits.then_some(far));
+    }
 }

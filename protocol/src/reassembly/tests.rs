@@ -79,6 +79,55 @@ fn an_end_far_ahead_is_come_to_at_once() {
     assert_eq!(stream.counters.lost, u64::from(far));
 }
 
+/// A frame of one byte and one symbol.
+fn whole(stream: &mut Reassembly, sequence: u32, capture: u64) -> Outcome {
+    let header = FrameHeader {
+        flags: 0,
+        caps_generation: 0,
+        len: 1,
+        capture: capture * 1000,
+        dts_offset: 0,
+        duration: 0,
+        wall: 0,
+    };
+    let mut symbol = header.encode().to_vec();
+    symbol.push(0);
+    let fragment = Fragment {
+        k: 1,
+        first_flight: 1,
+        ..one_of_two(sequence)
+    };
+    let now = Time::from_nanos(1_000_000_000);
+    stream.handle_fragment(now, &fragment, &symbol, capture, LIMITS, TIMING)
+}
+
+#[test]
+fn times_of_missing_frames_are_told_however_far_numbers_and_captures_jump() {
+    let latency = Duration::from_millis(120);
+    let mut stream = Reassembly::new(0, latency);
+    assert!(stream.handle_caps(0, 7, "image/jpeg".into()));
+    assert_eq!(whole(&mut stream, 7, 0), Outcome::Taken);
+    stream.poll(Time::default(), &Clock::new(latency), |_| {});
+    let (far, late) = ((1 << 31) - 1, 1 << 52);
+    assert_eq!(whole(&mut stream, 7 + far, late), Outcome::Taken);
+    let mut captures = stream.frames.values().map(|open| open.capture);
+    let first = captures.next().unwrap();
+    assert!(first > late / 2 && captures.all(|next| first <= next && next <= late));
+}
+
+const TIMING: Timing = Timing {
+    rtt: Duration::from_millis(20),
+    reorder: Duration::from_millis(1),
+    tail: Duration::from_millis(3),
+    jitter: Duration::from_millis(2),
+    clustered: false,
+};
+
+const LIMITS: Limits = Limits {
+    frame: 1000,
+    memory: 1 << 20,
+};
+
 /// One symbol of many, of a frame of that number.
 fn one_of_two(sequence: u32) -> Fragment {
     Fragment {
@@ -99,17 +148,6 @@ fn one_of_two(sequence: u32) -> Fragment {
 #[test]
 fn frames_kept_are_few_however_their_numbers_jump() {
     let latency = Duration::from_millis(120);
-    let timing = Timing {
-        rtt: Duration::from_millis(20),
-        reorder: Duration::from_millis(1),
-        tail: Duration::from_millis(3),
-        jitter: Duration::from_millis(2),
-        clustered: false,
-    };
-    let limits = Limits {
-        frame: 1000,
-        memory: 1 << 20,
-    };
     let now = Time::from_nanos(1_000_000_000);
     let most = WINDOW as usize;
     for (begun, step) in [
@@ -126,7 +164,7 @@ fn frames_kept_are_few_however_their_numbers_jump() {
         let mut sequence = 7u32;
         for _ in 0..1000 {
             let fragment = one_of_two(sequence);
-            stream.handle_fragment(now, &fragment, &[0], 0, limits, timing);
+            stream.handle_fragment(now, &fragment, &[0], 0, LIMITS, TIMING);
             assert!(stream.frames.len() <= most, "{begun} {step}");
             sequence = sequence.wrapping_add(step);
         }

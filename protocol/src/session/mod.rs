@@ -44,6 +44,8 @@ const SILENT_PING_INTERVAL: Duration = Duration::from_millis(100);
 const QUIET_AFTER: Duration = Duration::from_millis(1300);
 const MIN_CONTROL_TIMEOUT: Duration = Duration::from_millis(50);
 const INITIAL_RTT: Duration = Duration::from_millis(100);
+/// A PONG that took longer is no measure of the path: its PING was never sent, or somebody slept.
+const MAX_RTT: Duration = Duration::from_secs(10);
 /// Time between two messages of what became of frames.
 const STATS_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a CLOSE is repeated.
@@ -698,6 +700,9 @@ impl Session {
             return;
         };
         let sample = Duration::from_nanos(nanos);
+        if sample > MAX_RTT {
+            return;
+        }
         // RFC 6298, section 2: an eighth of each new sample.
         let known = match self.rtt_anew {
             Some(since) if sent >= since.as_nanos() => None,

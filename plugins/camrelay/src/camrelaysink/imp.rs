@@ -620,7 +620,7 @@ impl CamRelaySink {
             _ => clock::now(),
         };
         let dts_offset = match (pts, dts) {
-            (Some(pts), Some(dts)) => pts.nseconds() as i64 - dts.nseconds() as i64,
+            (Some(pts), Some(dts)) => pts.nseconds().wrapping_sub(dts.nseconds()) as i64,
             _ => 0,
         };
         let flags = buffer.flags();

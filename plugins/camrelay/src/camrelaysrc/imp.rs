@@ -572,14 +572,14 @@ impl CamRelaySrc {
         set.set(gst::BufferFlags::HEADER, flags.header);
         set.set(gst::BufferFlags::DISCONT, flags.discont || discont);
         writable.set_flags(set);
-        if let Some(wall) = wall {
-            let wall = gst::ClockTime::from_useconds(wall);
+        let wall = wall.map(Duration::from_micros);
+        if let Some(wall) = wall.and_then(|wall| gst::ClockTime::try_from(wall).ok()) {
             gst::ReferenceTimestampMeta::add(writable, &UNIX_TIME, wall, None);
         }
         let mut state = self.state();
         let lasts = duration.or_else(|| pts.checked_sub(state.position?));
         state.frame_duration = lasts.filter(|_| !discont).or(state.frame_duration);
-        state.position = Some(pts + duration.unwrap_or_default());
+        state.position = Some(pts.saturating_add(duration.unwrap_or_default()));
         Ok(CreateSuccess::NewBuffer(buffer))
     }
 
@@ -604,8 +604,9 @@ impl CamRelaySrc {
         let Some(position) = state.position else {
             return;
         };
-        let lasts = state.frame_duration.map(|one| one * u64::from(frames));
-        state.position = Some(position + lasts.unwrap_or_default());
+        let all = |one: gst::ClockTime| one.saturating_mul(frames.into());
+        let lasts = state.frame_duration.map(all);
+        state.position = Some(position.saturating_add(lasts.unwrap_or_default()));
         drop(state);
         let event = gst::event::Gap::builder(position).duration(lasts).build();
         obj.src_pad().push_event(event);
@@ -661,5 +662,5 @@ fn wrong(why: &str) -> gst::ErrorMessage {
 /// `pts` less an offset, which may be negative; `None` where that is before the stream.
 fn before(pts: gst::ClockTime, offset: i64) -> Option<gst::ClockTime> {
     let nanoseconds = pts.nseconds().checked_add_signed(offset.checked_neg()?)?;
-    Some(gst::ClockTime::from_nseconds(nanoseconds))
+    gst::ClockTime::try_from(Duration::from_nanos(nanoseconds)).ok()
 }
