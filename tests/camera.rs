@@ -303,3 +303,34 @@ fn the_log_can_be_read_by_machines() {
     assert!(message.starts_with("camera cam: sending JPEG 320x240, 30 frames/s"));
     launcher.stop();
 }
+
+#[test]
+fn who_cannot_say_who_he_is_watches_no_relay_that_asks() {
+    let user = "[[user]]\nname = \"ann\"\nrights = [\"view\"]\npassword = \
+        \"$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHQxMjM$\
+        AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"\n";
+    for (asks, users) in [(true, user), (false, "")] {
+        let folder = tempfile::tempdir().unwrap();
+        let source = format!("{LIVE} ! jpegenc");
+        let text = format!(
+            "[relay]\nlisten = \"127.0.0.1:0\"\n{users}\
+             [[camera]]\nname = \"door\"\nsource = \"{source}\"\n"
+        );
+        let mut relay = launch("relay", folder.path(), &text);
+        let line = relay.said("listening for cameras on ");
+        let port = line.rsplit(':').next().expect("a port");
+        relay.said("camera door: connected");
+        let viewer = [("mode", "caller"), ("port", port), ("camera", "door")];
+        let watcher = Watcher::with(&viewer);
+        if asks {
+            let words = watcher.complaint();
+            assert!(
+                words.contains("asks who watches: use RTSP or its page, or a key"),
+                "{words}"
+            );
+        } else {
+            watcher.next();
+        }
+        relay.stop();
+    }
+}

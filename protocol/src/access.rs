@@ -40,6 +40,12 @@ impl Access {
     pub(crate) fn find(&self, public: PublicKey) -> Option<&KnownCamera> {
         self.known.iter().find(|known| known.public() == public)
     }
+
+    /// Whether a name stands in the list, so that it is its keys' alone.
+    pub(crate) fn reserves(&self, name: &str) -> bool {
+        let mut names = self.known.iter().flat_map(|known| known.names());
+        names.any(|one| one == name)
+    }
 }
 
 /// Private (RFC 1918, RFC 4193), shared (RFC 6598), link-local (RFC 3927, RFC 4291) and loopback.

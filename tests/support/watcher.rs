@@ -55,6 +55,25 @@ impl Watcher {
         &self.source
     }
 
+    /// The first warning or error that names the relay.
+    #[track_caller]
+    pub fn complaint(&self) -> String {
+        let deadline = gst::ClockTime::try_from(DEADLINE).unwrap();
+        let kinds = [gst::MessageType::Warning, gst::MessageType::Error];
+        let bus = self.pipeline.bus().unwrap();
+        loop {
+            let message = bus.timed_pop_filtered(deadline, &kinds).expect("words");
+            let words = match message.view() {
+                gst::MessageView::Warning(warning) => warning.error().to_string(),
+                gst::MessageView::Error(error) => error.error().to_string(),
+                _ => unreachable!("only these were asked for"),
+            };
+            if words.contains("the relay") {
+                return words;
+            }
+        }
+    }
+
     /// The next frame.
     #[track_caller]
     pub fn next(&self) -> gst::Sample {

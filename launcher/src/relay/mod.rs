@@ -100,6 +100,7 @@ pub fn run_and_tell(
     });
     let feeds = Arc::new(Feeds::new(listeners));
     let port = Port::listen(gate.settings(relay.listen))?;
+    port.set_viewers(users.strangers());
     if let Some(advice) = port.advice() {
         tracing::warn!("{advice}");
     }

@@ -154,6 +154,15 @@ impl Users {
         Err(Denied::Unknown)
     }
 
+    /// Who may watch where nobody can log in.
+    pub fn strangers(&self) -> Accept {
+        match self.audience {
+            _ if !self.users.is_empty() => Accept::Known,
+            Some(Audience::Anyone) => Accept::Anyone,
+            Some(Audience::Lan) | None => Accept::Lan,
+        }
+    }
+
     /// Whether one has to log in.
     pub fn ask_for_login(&self) -> bool {
         !self.users.is_empty()

@@ -53,6 +53,20 @@ fn without_users_the_own_network_views_everything() {
 }
 
 #[test]
+fn who_cannot_log_in_watches_where_nobody_has_to() {
+    let strangers = |audience, users: &[User]| {
+        let users = Users::new(audience, users).expect("there is randomness");
+        users.strangers()
+    };
+    assert_eq!(strangers(None, &[]), Accept::Lan);
+    assert_eq!(strangers(Some(Audience::Lan), &[]), Accept::Lan);
+    assert_eq!(strangers(Some(Audience::Anyone), &[]), Accept::Anyone);
+    let ann = [user("ann", "red", &[Right::View], &["*"])];
+    assert_eq!(strangers(None, &ann), Accept::Known);
+    assert_eq!(strangers(Some(Audience::Anyone), &ann), Accept::Known);
+}
+
+#[test]
 fn users_have_to_log_in_from_wherever() {
     let users = users();
     for address in [NEAR, FAR] {

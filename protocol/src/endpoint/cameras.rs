@@ -4,36 +4,100 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::handshakes::{DEFAULT_LATENCY, refusal};
-use super::peers::{Listening, Peer, Side};
+use super::peers::{Peer, Side};
 use super::{Endpoint, Event, PeerId, Role};
 use crate::handshake::Caller;
 use crate::session::Session;
 use crate::wire::control::Message;
-use crate::{Access, Code, LatePolicy, Rejection, Time};
+use crate::{Accept, Access, Code, LatePolicy, Rejection, Time};
 
 /// After this silence another camera may take a name.
 const NAME_FREE_AFTER: Duration = Duration::from_secs(2);
 
 impl Endpoint {
-    /// Whether the peer may serve or watch a camera of that name, and its caller.
-    pub(super) fn check_camera(&self, id: PeerId, camera: &str) -> Result<Caller, Rejection> {
+    /// Whether the peer may take up a role, and its caller.
+    fn check_role(&self, id: PeerId, role: &Role, remote: SocketAddr) -> Result<Caller, Rejection> {
         let side = self.peers.get(&id).map(|peer| &peer.side);
         let (Some(Side::Listening(listening)), Some(access)) = (side, &self.config.access) else {
             return Err(refusal(Code::UnknownKey));
         };
         match listening.caller {
-            Caller::Keyed(key) => match access.find(key) {
-                None => Err(refusal(Code::UnknownKey)),
-                Some(known) if known.may_use(camera) => Ok(listening.caller),
-                Some(known) => Err(Rejection::new(
-                    Code::NameNotAllowed,
-                    format!(
-                        "this key may not use the name '{camera}', only {}",
-                        known.names().join(", ")
-                    ),
-                )),
-            },
-            Caller::Anonymous => Ok(listening.caller),
+            Caller::Keyed(key) => {
+                let (Role::Publish { camera } | Role::Watch { camera }) = role;
+                let known = access.find(key).ok_or_else(|| refusal(Code::UnknownKey))?;
+                if !known.may_use(camera) {
+                    return Err(Rejection::new(
+                        Code::NameNotAllowed,
+                        format!(
+                            "this key may not use the name '{camera}', only {}",
+                            known.names().join(", ")
+                        ),
+                    ));
+                }
+            }
+            Caller::Anonymous => self.check_stranger(access, role, remote)?,
+        }
+        Ok(listening.caller)
+    }
+
+    /// Whether somebody without a key may take up a role.
+    fn check_stranger(
+        &self,
+        access: &Access,
+        role: &Role,
+        remote: SocketAddr,
+    ) -> Result<(), Rejection> {
+        let why = match role {
+            Role::Publish { camera } if access.reserves(camera) => {
+                format!("the name '{camera}' belongs to a key: give this camera its token")
+            }
+            Role::Watch { camera } if access.reserves(camera) => {
+                format!(
+                    "camera '{camera}' has a key: watch it over RTSP or the page, or with a key"
+                )
+            }
+            Role::Watch { .. } if !self.viewers.unwrap_or(Accept::Anyone).allows(remote.ip()) => {
+                "this relay asks who watches: use RTSP or its page, or a key".into()
+            }
+            _ => return Ok(()),
+        };
+        Err(Rejection::new(Code::SecurityRequired, why))
+    }
+
+    /// Ends the sessions that are not allowed, or not what they are for.
+    pub(super) fn close_refused(&mut self, now: Time) {
+        let refused = self
+            .peers
+            .iter()
+            .filter_map(|(id, peer)| Some((*id, self.refused(*id, peer)?)));
+        for (id, reason) in refused.collect::<Vec<_>>() {
+            self.close(now, id, reason);
+        }
+    }
+
+    /// Why a session is not allowed any more.
+    fn refused(&self, id: PeerId, peer: &Peer) -> Option<Rejection> {
+        let (Side::Listening(listening), Some(session), Some(access)) =
+            (&peer.side, &peer.session, &self.config.access)
+        else {
+            return None;
+        };
+        let remote = session.remote();
+        let is_accepted = match listening.caller {
+            Caller::Anonymous => access.accept.allows(remote.ip()),
+            Caller::Keyed(key) => access.find(key).is_some(),
+        };
+        let checked = listening
+            .role
+            .as_ref()
+            .map_or(Ok(()), |role| self.check_role(id, role, remote).map(drop));
+        match checked {
+            Err(reason) if is_accepted && listening.caller == Caller::Anonymous => Some(reason),
+            Ok(()) if is_accepted => None,
+            _ => Some(Rejection::new(
+                Code::UnknownKey,
+                "the relay does not accept this camera any more: ask for a new token",
+            )),
         }
     }
 
@@ -101,17 +165,10 @@ impl Endpoint {
         camera: &str,
         remote: SocketAddr,
     ) -> Result<Option<PeerId>, Rejection> {
-        let caller = self.check_camera(id, camera)?;
-        let known = self.config.access.iter().flat_map(|access| &access.known);
-        let reserved = known
-            .flat_map(|known| known.names())
-            .any(|name| name == camera);
-        if caller == Caller::Anonymous && reserved {
-            return Err(Rejection::new(
-                Code::SecurityRequired,
-                format!("the name '{camera}' belongs to a key: give this camera its token"),
-            ));
-        }
+        let role = Role::Publish {
+            camera: camera.into(),
+        };
+        let caller = self.check_role(id, &role, remote)?;
         let Some(holder) = self.cameras.get(camera) else {
             return Ok(None);
         };
@@ -138,16 +195,21 @@ impl Endpoint {
     }
 
     pub(super) fn request_feed(&mut self, now: Time, id: PeerId, camera: String, latency_ms: u16) {
-        match self.check_camera(id, &camera) {
+        let session = self.peers.get(&id).and_then(|peer| peer.session.as_ref());
+        let Some(remote) = session.map(Session::remote) else {
+            return;
+        };
+        let role = Role::Watch {
+            camera: camera.clone(),
+        };
+        match self.check_role(id, &role, remote) {
             Ok(_) => {
                 if let Some(Peer {
                     side: Side::Listening(listening),
                     ..
                 }) = self.peers.get_mut(&id)
                 {
-                    listening.role = Some(Role::Watch {
-                        camera: camera.clone(),
-                    });
+                    listening.role = Some(role);
                 }
                 if let Some(session) = self.peers.get_mut(&id).and_then(|p| p.session.as_mut()) {
                     session.set_latency(Duration::from_millis(latency_ms.into()));
@@ -156,16 +218,5 @@ impl Endpoint {
             }
             Err(reason) => self.close(now, id, reason),
         }
-    }
-}
-
-/// Whether a peer may go on.
-pub(super) fn allowed(access: &Access, listening: &Listening, remote: SocketAddr) -> bool {
-    match listening.caller {
-        Caller::Anonymous => access.accept.allows(remote.ip()),
-        Caller::Keyed(key) => access.find(key).is_some_and(|known| match &listening.role {
-            Some(Role::Publish { camera } | Role::Watch { camera }) => known.may_use(camera),
-            None => true,
-        }),
     }
 }

@@ -172,7 +172,7 @@ fn v6(ip: IpAddr) -> [u8; 16] {
 }
 
 /// The addresses that one bucket serves: an IPv4 address, an IPv6 /64.
-fn network(ip: IpAddr) -> IpAddr {
+pub(super) fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(ip) => {
             let mut octets = ip.octets();

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::gate::Admission;
+use super::gate::{Admission, network};
 use super::peers::{Listening, PROOF_TIMEOUT, Peer, RETRY_REFUSED, Side};
 use super::{Connect, Endpoint, Event, MAX_SESSIONS, PeerId, Role};
 use crate::handshake::{Caller, Established, Finished, Initiator, Responder};
@@ -14,10 +14,16 @@ use crate::{Code, Rejection, Time};
 
 /// Sessions whose caller has not yet proved that it has the keys, at most.
 const MAX_UNPROVED: usize = 512;
+/// Of all sessions, places that only callers with a key take.
+pub(super) const PLACES_FOR_KEYS: usize = 1024;
+/// Sessions of one address (IPv6: of one /64) without a key, at most.
+pub(super) const MAX_OF_ADDRESS: usize = 1024;
 /// Handshake answers and rejections waiting to leave, at most.
 const MAX_LOOSE: usize = 256;
 /// Of those, places that only answers to handshakes take.
 const ANSWERS_ONLY: usize = 64;
+/// Bytes of a rejection: its header, a code, and the header that it echoes.
+const REJECT_LEN: usize = HEADER_LEN + 2 + HEADER_LEN;
 /// Rejections sent a second, at most.
 const REJECTS_PER_SECOND: u32 = 200;
 /// Waiting time between two handshake messages: the first, and the most.
@@ -73,12 +79,16 @@ impl Endpoint {
         }
     }
 
-    /// Says, rarely and briefly, that a datagram was refused; echoes its header.
+    /// Says, rarely and briefly, that a datagram was refused; echoes its header. Never longer than
+    /// that datagram.
     pub(super) fn reject(&mut self, now: Time, to: SocketAddr, code: Code, datagram: &[u8]) {
         if now.since(self.rejects.0) >= Duration::from_secs(1) {
             self.rejects = (now, 0);
         }
-        let Some(echo) = datagram.get(..HEADER_LEN) else {
+        let Some(echo) = datagram
+            .get(..HEADER_LEN)
+            .filter(|_| datagram.len() >= REJECT_LEN)
+        else {
             return;
         };
         if self.rejects.1 < REJECTS_PER_SECOND {
@@ -158,7 +168,7 @@ impl Endpoint {
         {
             self.remove(oldest, refusal(Code::TooMany));
         }
-        if self.peers.len() >= MAX_SESSIONS {
+        if !self.has_place(caller, from) {
             return self.reject(now, from, Code::TooMany, datagram);
         }
         let index = self.draw_index();
@@ -190,6 +200,20 @@ impl Endpoint {
             peer.scheduled = Some(expires);
             self.timers.insert((expires, id));
         }
+    }
+
+    /// Whether there is a place for one more session: without keys nobody takes the last ones, nor
+    /// one address most of the others.
+    pub(super) fn has_place(&self, caller: Caller, from: SocketAddr) -> bool {
+        if caller != Caller::Anonymous {
+            return self.peers.len() < MAX_SESSIONS;
+        }
+        let same_network = |peer: &&Peer| {
+            let remote = peer.session.as_ref().map(Session::remote);
+            remote.is_some_and(|remote| network(remote.ip()) == network(from.ip()))
+        };
+        self.peers.len() < MAX_SESSIONS - PLACES_FOR_KEYS
+            && self.peers.values().filter(same_network).count() < MAX_OF_ADDRESS
     }
 
     pub(super) fn handle_response(

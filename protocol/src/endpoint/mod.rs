@@ -3,23 +3,27 @@
 mod cameras;
 mod gate;
 mod handshakes;
+mod marks;
 mod peers;
 mod rekey;
 mod sessions;
 mod sharing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use self::gate::Gate;
+use self::marks::Marks;
 use self::peers::{Listening, Peer, Side};
 use crate::access::check_name;
 use crate::cookie::MacKeys;
 use crate::wire::control::Message;
 use crate::wire::header::{Header, Kind};
 use crate::{
-    Access, CameraToken, Code, Error, Frame, GapReason, LatePolicy, MAX_CAPS, MAX_STREAMS,
+    Accept, Access, CameraToken, Error, Frame, GapReason, LatePolicy, MAX_CAPS, MAX_STREAMS,
     PrivateKey, Random, ReceivedFrame, Rejection, Stats, Time,
 };
 
@@ -204,6 +208,10 @@ pub struct Endpoint {
     /// Sessions whose caller has not proved that it has the keys, the oldest first.
     unproved: BTreeSet<PeerId>,
     gate: Gate,
+    /// Who may watch without a key, of those that are accepted without one; `None`: all.
+    viewers: Option<Accept>,
+    /// What session indices are marked with, where the relay has a key.
+    marks: Option<Marks>,
     /// Of callers without keys, and of those that know this relay's.
     macs: (MacKeys, Option<MacKeys>),
     admissions: Admissions,
@@ -226,6 +234,8 @@ impl Endpoint {
         let relay = config.identity.as_ref().map(PrivateKey::public);
         Self {
             macs: (MacKeys::new(None), relay.map(|key| MacKeys::new(Some(key)))),
+            viewers: None,
+            marks: config.identity.as_ref().map(Marks::new),
             config,
             random,
             peers: HashMap::new(),
@@ -251,25 +261,15 @@ impl Endpoint {
 
     /// Changes who may open a session; sessions that are no longer allowed end at once.
     pub fn set_access(&mut self, now: Time, access: Access) {
-        let refused: Vec<PeerId> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| match (&peer.side, &peer.session) {
-                (Side::Listening(listening), Some(session)) => {
-                    !cameras::allowed(&access, listening, session.remote())
-                }
-                _ => false,
-            })
-            .map(|(id, _)| *id)
-            .collect();
         self.config.access = Some(access);
-        for id in refused {
-            let reason = Rejection::new(
-                Code::UnknownKey,
-                "the relay does not accept this camera any more: ask for a new token",
-            );
-            self.close(now, id, reason);
-        }
+        self.close_refused(now);
+    }
+
+    /// Changes who may watch without a key, of those that are accepted without one: all, where
+    /// nothing is said. Sessions that are no longer allowed end at once.
+    pub fn set_viewers(&mut self, now: Time, viewers: Accept) {
+        self.viewers = Some(viewers);
+        self.close_refused(now);
     }
 
     /// How long, beyond the one-way delay, frames of this camera may take to become

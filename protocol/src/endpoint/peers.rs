@@ -13,6 +13,8 @@ use crate::{Code, Rejection, Stats, Time};
 const MAX_EVENTS: usize = 65_536;
 /// How long an unproved session waits.
 pub(super) const PROOF_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a session lasts whose caller does not say what for.
+pub(super) const ROLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a listener keeps a session that it hears nothing from.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(90);
 /// Silence after which a caller begins a handshake beside its session.
@@ -50,6 +52,17 @@ pub(super) struct Listening {
     pub(super) role: Option<Role>,
 }
 
+impl Listening {
+    /// When it ends where nothing is made of it.
+    fn ends(&self) -> Time {
+        self.since
+            + match self.proved {
+                true => ROLE_TIMEOUT,
+                false => PROOF_TIMEOUT,
+            }
+    }
+}
+
 pub(super) enum Side {
     Calling(Box<Calling>),
     Listening(Listening),
@@ -84,7 +97,8 @@ impl Endpoint {
 
     pub(super) fn draw_index(&mut self) -> u32 {
         loop {
-            let index = self.draw();
+            let drawn = self.draw();
+            let index = self.marks.as_ref().map_or(drawn, |marks| marks.mark(drawn));
             if index != 0 && !self.indices.contains_key(&index) {
                 return index;
             }
@@ -122,8 +136,8 @@ impl Endpoint {
         let mut due = match &peer.side {
             Side::Calling(calling) => calling.wakes(peer.session.as_ref()),
             Side::Listening(listening) => Some(match &peer.session {
-                Some(session) if listening.proved => session.expires(SESSION_TIMEOUT),
-                _ => listening.since + PROOF_TIMEOUT,
+                Some(session) if listening.role.is_some() => session.expires(SESSION_TIMEOUT),
+                _ => listening.ends(),
             }),
         };
         if let Some(session) = &peer.session {
@@ -201,8 +215,10 @@ impl Endpoint {
                 return self.settle(now, id, polled);
             }
             let lost = match self.peers.get_mut(&id).map(|peer| &mut peer.side) {
-                Some(Side::Listening(listening)) if listening.proved => silence >= SESSION_TIMEOUT,
-                Some(Side::Listening(listening)) => now.since(listening.since) >= PROOF_TIMEOUT,
+                Some(Side::Listening(listening)) if listening.role.is_some() => {
+                    silence >= SESSION_TIMEOUT
+                }
+                Some(Side::Listening(listening)) => listening.ends() <= now,
                 Some(Side::Calling(calling)) if silent && calling.up => {
                     calling.up = false;
                     self.event(id, Event::Disconnected(unheard()));

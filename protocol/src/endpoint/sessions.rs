@@ -39,8 +39,7 @@ impl Endpoint {
             },
         )) = peer
         else {
-            // Only one who can have had a session is told that there is none.
-            if self.config.access.is_some() {
+            if self.may_have_had(from, header.index) {
                 self.reject(now, from, Code::Gone, datagram);
             }
             return;
@@ -83,6 +82,16 @@ impl Endpoint {
         }
         if result.is_err() {
             self.settle(now, id, Err(Broken));
+        }
+    }
+
+    /// Whether somebody can have had a session of that index: nobody else is told that there is
+    /// none.
+    fn may_have_had(&self, from: SocketAddr, index: u32) -> bool {
+        match (&self.config.access, &self.marks) {
+            (None, _) => false,
+            (Some(_), Some(marks)) => marks.made(index),
+            (Some(access), None) => access.accept.allows(from.ip()),
         }
     }
 

@@ -194,3 +194,60 @@ fn who_is_not_wanted_hears_it_and_keeps_asking() {
     world.host(RELAY).set_access(now, access);
     until_frame(&mut world, CAMERA, peer, Duration::from_secs(6));
 }
+
+#[test]
+fn noise_gets_no_answer_or_one_that_is_no_longer() {
+    let addresses = [spoofed(1), "8.8.8.8:4000".parse().unwrap()];
+    for (keys, accept) in [
+        (true, Accept::Known),
+        (true, Accept::Lan),
+        (false, Accept::Known),
+        (false, Accept::Lan),
+    ] {
+        let mut world = World::new(23, Conditions::clean(ms(0)));
+        relay_with_key(&mut world, accept, &["door"]);
+        if !keys {
+            let access = Some(camrelay_protocol::Access {
+                accept,
+                known: Vec::new(),
+            });
+            let config = Config {
+                access,
+                ..Config::default()
+            };
+            world.start(RELAY, config);
+        }
+        let mut answered = 0;
+        for number in 0..2000 {
+            for from in addresses {
+                let len = world.rng.next() as usize % 64;
+                let mut noise: Vec<u8> = (0..len).map(|_| world.rng.next() as u8).collect();
+                if let Some(first) = noise.first_mut() {
+                    *first = 0x10 | (number % 7) as u8;
+                }
+                let now = world.now;
+                let relay = world.host(RELAY);
+                relay.handle_datagram(now, now, from, &mut noise);
+                let mut answer = Vec::new();
+                while relay.poll_transmit(now, 16, &mut answer).is_some() {
+                    assert!(answer.len() <= len, "{} bytes for {len}", answer.len());
+                    assert_eq!(from, addresses[0], "who may not come hears nothing");
+                    answered += 1;
+                }
+            }
+        }
+        let may_answer = !keys && accept == Accept::Lan;
+        assert_eq!(answered > 0, may_answer, "{keys} {accept:?}: {answered}");
+    }
+}
+
+#[test]
+fn a_camera_hears_at_once_that_a_relay_with_keys_was_restarted() {
+    let mut world = World::new(24, Conditions::clean(ms(5)));
+    let token = relay_with_key(&mut world, Accept::Known, &["door"]);
+    let peer = publish_with(&mut world, CAMERA, "door", Some(token));
+    until_frame(&mut world, CAMERA, peer, ms(1000));
+    relay_with_key(&mut world, Accept::Known, &["door"]);
+    let took = until_frame(&mut world, CAMERA, peer, ms(2000));
+    assert!(took < ms(500), "{took:?}");
+}

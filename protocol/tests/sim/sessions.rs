@@ -342,6 +342,89 @@ fn removing_a_key_ends_its_session() {
 }
 
 #[test]
+fn a_name_that_gets_a_key_is_nobody_elses_at_once() {
+    let mut world = World::new(10, Conditions::clean(ms(5)));
+    let token = relay_with_key(&mut world, Accept::Lan, &["door"]);
+    let now = world.now;
+    world.host(RELAY).set_access(now, Access::default());
+    let stranger = publish_with(&mut world, OTHER, "door", None);
+    until_frame(&mut world, OTHER, stranger, ms(1000));
+    world.events.clear();
+    let known = vec![token.known_camera(vec!["door".into()])];
+    let accept = Accept::Lan;
+    let now = world.now;
+    let access = Access { accept, known };
+    world.host(RELAY).set_access(now, access);
+    let peer = publish_with(&mut world, CAMERA, "door", Some(token));
+    world.run(ms(100));
+    assert_eq!(
+        rejection(&world.events, OTHER),
+        Some(Code::SecurityRequired)
+    );
+    let took = until_frame(&mut world, CAMERA, peer, ms(1000));
+    assert!(took < ms(200), "{took:?}");
+}
+
+/// Why somebody at [`OTHER`] may not watch a camera; `None` where he is asked to wait for it.
+fn watch(world: &mut World, camera: &str, token: Option<CameraToken>) -> Option<Rejection> {
+    world.start(OTHER, Config::default());
+    let connect = Connect {
+        remote: address(RELAY),
+        token,
+        role: Role::Watch {
+            camera: camera.into(),
+        },
+        latency: LATENCY,
+        late_policy: Default::default(),
+        mtu: 0,
+    };
+    let now = world.now;
+    world.host(OTHER).connect(now, connect).unwrap();
+    world.events.clear();
+    world.run(ms(100));
+    let asked = |(_, _, event): &Told| matches!(event, Event::WatchRequested { .. });
+    let refused = why_not(world);
+    assert_eq!(world.events.iter().any(asked), refused.is_none());
+    refused
+}
+
+fn why_not(world: &World) -> Option<Rejection> {
+    world
+        .events
+        .iter()
+        .find_map(|(host, _, event)| match event {
+            Event::Disconnected(reason) if *host == address(OTHER) => Some(reason.clone()),
+            _ => None,
+        })
+}
+
+#[test]
+fn who_has_no_key_watches_what_the_relay_shows_to_all() {
+    let mut world = World::new(10, Conditions::clean(ms(5)));
+    let token = relay_with_key(&mut world, Accept::Lan, &["door"]);
+    let code = |refused: Option<Rejection>| refused.map(|reason| reason.code);
+    let refused = watch(&mut world, "door", None);
+    assert_eq!(code(refused), Some(Code::SecurityRequired));
+    assert_eq!(watch(&mut world, "door", Some(token.clone())), None);
+    let refused = watch(&mut world, "gate", Some(token.clone()));
+    assert_eq!(code(refused), Some(Code::NameNotAllowed));
+    assert_eq!(watch(&mut world, "gate", None), None);
+    // From now on it asks who watches.
+    let now = world.now;
+    world.host(RELAY).set_viewers(now, Accept::Known);
+    world.run(ms(100));
+    let words = why_not(&world).expect("he is told").to_string();
+    assert!(
+        words.contains("asks who watches: use RTSP or its page, or a key"),
+        "{words}"
+    );
+    assert!(watch(&mut world, "gate", None).is_some());
+    assert_eq!(watch(&mut world, "door", Some(token)), None);
+    let peer = publish_with(&mut world, CAMERA, "gate", None);
+    until_frame(&mut world, CAMERA, peer, ms(1000));
+}
+
+#[test]
 fn noise_from_the_network_changes_nothing() {
     let mut world = World::new(11, Conditions::clean(ms(5)));
     world.start_relay();

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use camrelay_protocol::{Access, Admissions, Config, PrivateKey, Stats};
+use camrelay_protocol::{Accept, Access, Admissions, Config, PrivateKey, Stats};
 
 use super::delivery::Observer;
 use super::driver::Driver;
@@ -124,6 +124,13 @@ impl Port {
     pub fn set_access(&self, access: Access) {
         self.driver
             .with(|_, endpoint, now| endpoint.set_access(now, access));
+    }
+
+    /// Changes who may watch without a key, of those that may connect without one: all, where
+    /// nothing is said. Sessions no longer allowed end at once.
+    pub fn set_viewers(&self, viewers: Accept) {
+        self.driver
+            .with(|_, endpoint, now| endpoint.set_viewers(now, viewers));
     }
 
     /// Every event from now on, cameras that are there already first. The receiver ends with
