@@ -98,6 +98,12 @@ fn table(cameras: &[Camera]) -> String {
         if let Some(why) = &camera.state.why {
             text += &format!("{}: {why}\n", camera.name);
         }
+        for stream in &camera.streams {
+            if let Some(why) = &stream.malformed_why {
+                let (name, count) = (&camera.name, stream.malformed);
+                text += &format!("{name}: {count} frames were malformed, the last one: {why}\n");
+            }
+        }
     }
     text
 }
@@ -197,7 +203,8 @@ mod tests {
             frames: 1,
             bytes: 1,
             dropped: 0,
-            malformed: 0,
+            malformed: 12,
+            malformed_why: Some("its end is missing".into()),
         });
         door.hop = Some(Hop {
             captured: 1,
@@ -226,6 +233,7 @@ CAMERA  STATE    AGE    SENDS          RATE              LOSS   LOST  VIEWERS
 door    live     35 ms  JPEG 1280x720  30/s 27.8 Mbit/s  1.2 %  7     3
 gate    gone     5m 3s                 -                 -      -     0
 thief   refused  -                     -                 -      -     0
+door: 12 frames were malformed, the last one: its end is missing
 thief: its key is not known
 "
         );

@@ -161,10 +161,9 @@ impl Cameras {
 
     fn added(&mut self, camera: String, remote: SocketAddr) {
         self.here.remove(&camera);
-        match self.feeds.open(&camera) {
+        match self.feeds.join(&camera) {
             Ok(feed) => {
                 tracing::info!("camera {camera}: connected from {remote}");
-                feed.joined();
                 let branches = BTreeMap::new();
                 self.here.insert(camera, Camera { feed, branches });
             }

@@ -1,6 +1,7 @@
 //! A camera as the relay has it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -34,8 +35,8 @@ pub enum Presence {
 /// One named camera inside the relay: its streams, and whether it is here.
 ///
 /// Every way in ends in a feed and every way out starts at one. A feed stays
-/// when its camera leaves, and a camera that returns finds the same feed. No two of
-/// its locks are held at once.
+/// when its camera leaves, and a camera that returns finds the same feed, unless that was
+/// forgotten meanwhile. No two of its locks are held at once.
 pub struct Feed {
     name: Arc<str>,
     listeners: Arc<Listeners>,
@@ -46,6 +47,7 @@ pub struct Feed {
     /// Its small rendition.
     small: Mutex<Option<(u16, Arc<Derived>)>>,
     viewers: Viewers,
+    forgotten: AtomicBool,
 }
 
 struct Health {
@@ -75,6 +77,7 @@ impl Feed {
             derived: Mutex::default(),
             small: Mutex::default(),
             viewers: Viewers::default(),
+            forgotten: AtomicBool::new(false),
         }
     }
 
@@ -110,21 +113,63 @@ impl Feed {
                 };
             }
         };
-        let (sound, pictures): (Vec<_>, Vec<_>) = self
-            .streams()
+        let streams = self.streams().into_iter().map(|(_, stream)| stream);
+        let streams: Vec<_> = streams.collect();
+        let refusal = streams.iter().find_map(|stream| stream.refusal(came));
+        let (sound, pictures): (Vec<_>, Vec<_>) = streams
             .into_iter()
-            .map(|(_, stream)| stream)
             .filter(|stream| stream.last_arrival().is_some())
             .partition(|stream| stream.codec().is_some_and(|(codec, _)| codec.is_audio()));
-        let streams = if pictures.is_empty() { sound } else { pictures };
+        // Sound alone is no camera whose pictures are refused.
+        let streams = match pictures.is_empty() && refusal.is_none() {
+            true => sound,
+            false => pictures,
+        };
         if streams.iter().any(|stream| stream.is_fresh(now)) {
             return State::Live;
+        }
+        if let Some((since, why)) = refusal {
+            return State::Refused { since, why };
         }
         let last = streams.iter().filter_map(|stream| stream.last_arrival());
         match last.max_by_key(|(at, _)| *at) {
             Some((at, since)) if at >= came => State::Stale { since },
             _ => State::Waiting { since },
         }
+    }
+
+    /// Why there is no picture of it, where that is because it is refused.
+    pub fn why_no_picture(&self) -> Option<String> {
+        let streams = self.streams();
+        let mut starts = streams.iter().filter_map(|(_, stream)| stream.start());
+        if starts.any(|frame| !frame.codec.is_audio()) {
+            return None;
+        }
+        match self.state() {
+            State::Refused { why, .. } => Some(why),
+            _ => None,
+        }
+    }
+
+    /// Whether it was taken off the table: what comes by its name has another feed.
+    pub fn is_forgotten(&self) -> bool {
+        self.forgotten.load(Ordering::Relaxed)
+    }
+
+    /// Where it is gone it is to be taken off the table, and who waits for its pictures is
+    /// told; false where it is here.
+    pub(super) fn forget(&self) -> bool {
+        let health = self.lock_health();
+        let is_gone = matches!(health.presence, Presence::Gone { .. });
+        if is_gone {
+            // Under the lock, so that it does not come in between.
+            self.forgotten.store(true, Ordering::Relaxed);
+        }
+        drop(health);
+        if is_gone {
+            self.streams().iter().for_each(|(_, stream)| stream.wake());
+        }
+        is_gone
     }
 
     /// Tells the listeners where the state is another one than they know.

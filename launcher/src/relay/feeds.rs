@@ -1,9 +1,9 @@
 //! Every camera that the relay knows.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
@@ -12,6 +12,8 @@ use super::stream::Stream;
 
 /// Cameras that one relay takes; those that left count while they are remembered.
 pub const MAX_CAMERAS: usize = 1024;
+/// A camera that left so long ago is forgotten, where nothing that its owner wrote names it.
+pub const LONG_GONE: Duration = Duration::from_secs(24 * 3600);
 /// Names that were refused and are no cameras, of which the last are remembered.
 pub const MAX_REFUSED: usize = 64;
 
@@ -24,7 +26,7 @@ pub enum Event {
     Ready(Arc<Feed>, Arc<Stream>),
     /// [`Feed::state`] is another one than it was.
     StateChanged(Arc<Feed>),
-    /// A camera that left long ago made room for a new one.
+    /// A camera that left is off the table: to make room, for good, or as somebody asked.
     Forgotten(Arc<Feed>),
 }
 
@@ -32,6 +34,15 @@ pub enum Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the relay already has {MAX_CAMERAS} cameras, the most that it takes")]
 pub struct Full;
+
+/// Why a camera is not forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// There is none of that name, nor was one refused.
+    Unknown,
+    /// It is here.
+    Here,
+}
 
 /// A name that no camera of the relay has, which somebody came with and was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +82,7 @@ pub struct Feeds {
     changes: watch::Receiver<()>,
     feeds: Mutex<HashMap<Arc<str>, Arc<Feed>>>,
     refused: Mutex<VecDeque<Refused>>,
+    declared: Mutex<HashSet<String>>,
 }
 
 impl Feeds {
@@ -88,7 +100,13 @@ impl Feeds {
             changes,
             feeds: Mutex::default(),
             refused: Mutex::default(),
+            declared: Mutex::default(),
         }
+    }
+
+    /// What its owner wrote names these cameras, and no others: they stay when they are gone.
+    pub fn declare(&self, names: HashSet<String>) {
+        *self.declared.lock().unwrap_or_else(PoisonError::into_inner) = names;
     }
 
     /// Changes when the state of a camera does, and when one comes or is forgotten.
@@ -139,6 +157,64 @@ impl Feeds {
         self.lock().get(name).cloned()
     }
 
+    /// The camera of that name came: its feed, as [`Self::open`] finds or makes it.
+    pub fn join(&self, name: &str) -> Result<Arc<Feed>, Full> {
+        loop {
+            let feed = self.open(name)?;
+            feed.joined();
+            // From here on it is not forgotten, but it may have been just before.
+            if !feed.is_forgotten() {
+                return Ok(feed);
+            }
+        }
+    }
+
+    /// Takes a camera that is gone off the table, or a name that was refused off the list.
+    pub fn forget(&self, name: &str) -> Result<(), Kept> {
+        let mut feeds = self.lock();
+        let Some(feed) = feeds.get(name).cloned() else {
+            drop(feeds);
+            let mut refused = self.lock_refused();
+            let before = refused.len();
+            refused.retain(|known| known.name != name);
+            return match refused.len() < before {
+                true => Ok(()),
+                false => Err(Kept::Unknown),
+            };
+        };
+        if !feed.forget() {
+            return Err(Kept::Here);
+        }
+        feeds.remove(name);
+        drop(feeds);
+        self.listeners.tell(&Event::Forgotten(feed));
+        Ok(())
+    }
+
+    /// Forgets who left [`LONG_GONE`] before `now` or earlier, and is not declared.
+    pub(super) fn forget_long_gone(&self, now: Instant) {
+        let is_long_gone = |feed: &Arc<Feed>| match feed.presence() {
+            Presence::Here { .. } => false,
+            Presence::Gone { since } => now.saturating_duration_since(since) >= LONG_GONE,
+        };
+        let mut gone = self.all();
+        gone.retain(is_long_gone);
+        if gone.is_empty() {
+            return;
+        }
+        let declared = self
+            .declared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        for feed in gone.iter().filter(|feed| !declared.contains(feed.name())) {
+            // One that came back just now stays.
+            if self.forget(feed.name()).is_ok() {
+                tracing::info!("camera {}: gone for a day, and forgotten", feed.name());
+            }
+        }
+    }
+
     /// The feed of that name, made where there is none yet. In a full table the
     /// camera that left longest ago is forgotten.
     pub fn open(&self, name: &str) -> Result<Arc<Feed>, Full> {
@@ -146,20 +222,22 @@ impl Feeds {
         if let Some(feed) = feeds.get(name) {
             return Ok(feed.clone());
         }
-        let forgotten = if feeds.len() < MAX_CAMERAS {
-            None
-        } else {
+        let mut forgotten = None;
+        while feeds.len() >= MAX_CAMERAS {
             let longest_gone = feeds
                 .values()
                 .filter_map(|feed| match feed.presence() {
                     Presence::Here { .. } => None,
-                    Presence::Gone { since } => Some((since, feed.name())),
+                    Presence::Gone { since } => Some((since, feed)),
                 })
-                .min()
-                .ok_or(Full)?;
-            let name: Arc<str> = longest_gone.1.into();
-            feeds.remove(&name)
-        };
+                .min_by_key(|(since, _)| *since);
+            let (_, longest_gone) = longest_gone.ok_or(Full)?;
+            // It may come back just now.
+            if longest_gone.forget() {
+                let name: Arc<str> = longest_gone.name().into();
+                forgotten = feeds.remove(&name);
+            }
+        }
         let feed = Arc::new(Feed::new(name, self.listeners.clone()));
         feeds.insert(name.into(), feed.clone());
         drop(feeds);
@@ -241,6 +319,61 @@ mod tests {
         feeds.open("another").expect("one made room");
         assert!(feeds.get("camera7").is_none());
         assert!(feeds.get("camera8").is_some());
+        assert_eq!(told.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn only_cameras_that_are_gone_are_forgotten_and_come_anew() {
+        let feeds = Feeds::new(Listeners::default());
+        let feed = feeds.join("door").expect("there is room");
+        assert_eq!(feeds.forget("door"), Err(Kept::Here));
+        feed.left();
+        assert_eq!(feeds.forget("door"), Ok(()));
+        assert!(feed.is_forgotten() && feeds.all().is_empty());
+        assert_eq!(feeds.forget("door"), Err(Kept::Unknown));
+        let again = feeds.join("door").expect("there is room");
+        assert!(!Arc::ptr_eq(&again, &feed) && !again.is_forgotten());
+
+        feeds.refuse("thief", ([192, 0, 2, 1], 9).into(), "no key");
+        assert_eq!(feeds.forget("thief"), Ok(()));
+        assert!(feeds.refusals().is_empty());
+    }
+
+    #[test]
+    fn who_is_gone_for_a_day_leaves_unless_it_is_declared() {
+        let told = Arc::new(AtomicUsize::new(0));
+        let mut listeners = Listeners::default();
+        let count = told.clone();
+        listeners.add(move |event| {
+            if let Event::Forgotten(feed) = event {
+                assert_eq!(feed.name(), "test");
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let feeds = Feeds::new(listeners);
+        feeds.declare(HashSet::from(["door".to_owned()]));
+        for name in ["door", "test", "yard"] {
+            feeds.join(name).expect("there is room");
+        }
+        let before = Instant::now();
+        feeds.get("door").expect("it is known").left();
+        feeds.get("test").expect("it is known").left();
+        let after = Instant::now();
+        let names = || {
+            let all = feeds.all().into_iter();
+            all.map(|feed| feed.name().to_owned()).collect::<Vec<_>>()
+        };
+        let just_before = before + LONG_GONE - Duration::from_nanos(1);
+        feeds.forget_long_gone(just_before);
+        assert_eq!(names(), ["door", "test", "yard"]);
+        feeds.forget_long_gone(after + LONG_GONE);
+        assert_eq!(names(), ["door", "yard"]);
+        feeds.forget_long_gone(after + 100 * LONG_GONE);
+        assert_eq!(
+            names(),
+            ["door", "yard"],
+            "one is declared, the other is here"
+        );
         assert_eq!(told.load(Ordering::Relaxed), 1);
     }
 

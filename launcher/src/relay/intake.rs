@@ -8,7 +8,7 @@ use super::frame::{Codec, Frame};
 use super::{annexb, jpeg};
 
 /// Why something is no frame.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
     /// A JPEG that no decoder should be given.
     #[error(transparent)]
@@ -16,6 +16,22 @@ pub enum Malformed {
     /// An access unit that no payloader should be given.
     #[error(transparent)]
     Units(#[from] annexb::Malformed),
+}
+
+impl Malformed {
+    /// What its owner can do about it.
+    pub fn advice(self) -> &'static str {
+        use jpeg::Malformed::{NoEnd, NoStart, Truncated};
+        match self {
+            Self::Jpeg(NoStart | Truncated | NoEnd) => {
+                "give camrelaysink one whole JPEG a buffer, as jpegparse before it does"
+            }
+            Self::Jpeg(_) => "try another encoder, or another mode of the camera",
+            Self::Units(_) => {
+                "give camrelaysink whole access units, as h264parse or h265parse before it does"
+            }
+        }
+    }
 }
 
 /// The frame in a buffer of a pipeline with that base time, which runs on GStreamer's

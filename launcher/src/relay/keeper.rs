@@ -1,4 +1,5 @@
-//! Notices which cameras fall silent, and shows it to their viewers.
+//! Notices which cameras fall silent, shows it to their viewers, and has those forgotten
+//! that left long ago.
 
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -30,8 +31,9 @@ impl Keeper {
                 let mut wait = ROUND;
                 while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
                     let round = Instant::now() + ROUND;
-                    let feeds = feeds.all();
-                    let dues = feeds.iter().filter_map(|feed| {
+                    feeds.forget_long_gone(Instant::now());
+                    let all = feeds.all();
+                    let dues = all.iter().filter_map(|feed| {
                         let due = feed.tend(&maker);
                         feed.look();
                         due

@@ -12,6 +12,7 @@ pub mod derived;
 pub mod feed;
 pub mod feeds;
 mod files;
+mod flaws;
 pub mod frame;
 mod intake;
 pub mod jpeg;
@@ -26,6 +27,7 @@ pub mod state;
 pub mod stream;
 pub mod viewers;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
@@ -104,6 +106,7 @@ pub fn run_and_tell(
     if let Some(advice) = port.advice() {
         tracing::warn!("{advice}");
     }
+    feeds.declare(declared(deployment, &gate));
     let _keeper = Keeper::start(feeds.clone())?;
     let _ingest = Ingest::start(&port, relay.latency, feeds.clone())?;
     let http = deployment
@@ -111,7 +114,7 @@ pub fn run_and_tell(
         .as_ref()
         .map(|http| {
             let rtsp = rtsp.as_ref().map(rtsp::Server::address);
-            http::Server::start(http, feeds, users, rtsp)
+            http::Server::start(http, feeds.clone(), users, rtsp)
         })
         .transpose()?;
 
@@ -149,21 +152,35 @@ pub fn run_and_tell(
             })
             .context("no thread for the cameras of this machine")?;
         while !stop.wait_timeout(ROUND) {
-            follow_list(&mut gate, &port);
+            if follow_list(&mut gate, &port) {
+                feeds.declare(declared(deployment, &gate));
+            }
         }
         // A panic of the thread is in the log already.
         cameras.join().unwrap_or(Ok(()))
     })
 }
 
-/// Lets in who is on the list of known cameras, and out who is no more.
-fn follow_list(gate: &mut Gate, port: &Port) {
+/// The cameras that the deployment or its list names.
+fn declared(deployment: &Deployment, gate: &Gate) -> HashSet<String> {
+    let own = deployment.cameras.iter();
+    let own = own.filter(|camera| camera.relay.is_none());
+    let access = gate.access();
+    let known = access.known.iter().flat_map(|known| known.names());
+    let names = own.map(|camera| &camera.name).chain(known);
+    names.cloned().collect()
+}
+
+/// Lets in who is on the list of known cameras, and out who is no more; whether it changed.
+fn follow_list(gate: &mut Gate, port: &Port) -> bool {
     match gate.reread() {
         Ok(true) => {
             port.set_access(gate.access());
             tracing::info!("the list of known cameras changed, and is followed");
+            return true;
         }
         Ok(false) => {}
         Err(error) => tracing::error!("the cameras known before stay known: {error}"),
     }
+    false
 }

@@ -24,9 +24,9 @@ pub enum State {
         /// When it left.
         since: SystemTime,
     },
-    /// It tries to come, and is not let in.
+    /// It tries to come and is not let in, or sends nothing that viewers can be given.
     Refused {
-        /// When it was refused last.
+        /// When it was not let in last, or since when it sends such things.
         since: SystemTime,
         /// Why, in words.
         why: String,

@@ -1,6 +1,5 @@
 //! One stream of a camera inside the relay: its newest frame and who takes it.
 
-use std::fmt::Display;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,8 +9,9 @@ use super::begin::{KEY_REQUEST_INTERVAL, KeyRequests, squeezed};
 use super::consumer::{Consumer, Offered};
 use super::feed::Feed;
 use super::feeds::Event;
+use super::flaws::Flaws;
 use super::frame::{Codec, Frame};
-use super::intake;
+use super::intake::{self, Malformed};
 use super::placeholder::{Card, Maker, Standby};
 use super::state::{Arrivals, Rate};
 
@@ -79,6 +79,7 @@ struct State {
     /// The number of the next frame.
     sequence: u64,
     arrivals: Arrivals,
+    flaws: Flaws,
     complained: Option<Instant>,
 }
 
@@ -131,6 +132,26 @@ impl Stream {
         drop(state);
         counts.dropped += consumers.iter().map(|one| one.dropped()).sum::<u64>();
         counts
+    }
+
+    /// What was wrong with the last malformed frame; `None` where there was none.
+    pub fn last_flaw(&self) -> Option<String> {
+        self.lock().flaws.last().map(|why| why.to_string())
+    }
+
+    /// Since when nothing but malformed frames comes, and why, with what to do. Frames from
+    /// before `came` do not count.
+    pub(super) fn refusal(&self, came: Instant) -> Option<(SystemTime, String)> {
+        let state = self.lock();
+        let since_then = state.arrivals.last().filter(|(last, _)| *last >= came);
+        let stale_at = since_then.and_then(|_| state.arrivals.stale_at());
+        state.flaws.refusal(stale_at)
+    }
+
+    /// Wakes all who wait for frames.
+    pub(super) fn wake(&self) {
+        let consumers = self.lock().consumers.clone();
+        consumers.iter().for_each(|consumer| consumer.wake());
     }
 
     /// What it carries now.
@@ -304,6 +325,7 @@ impl Stream {
         state.since = Some(Instant::now());
         state.key_requests = KeyRequests::default();
         state.arrivals.restart();
+        state.flaws.end();
         let consumers = state.consumers.clone();
         drop(state);
         for consumer in consumers.iter() {
@@ -322,7 +344,7 @@ impl Stream {
                 frame.pictured = frame.captured.saturating_sub(travel);
                 self.pass_on(frame);
             }
-            Err((codec, why)) => self.complain(&codec, &why),
+            Err((codec, why)) => self.complain(&codec, why),
         }
     }
 
@@ -338,6 +360,7 @@ impl Stream {
             let size = frame.buffer.size();
             state.counts.frames += 1;
             state.counts.bytes += size as u64;
+            state.flaws.end();
             state.arrivals.note(frame.arrived, wall, size);
             if frame.codec.is_inter() && !frame.key && state.standby.shows() {
                 // It continues what viewers do not see any more.
@@ -403,7 +426,7 @@ impl Stream {
         match intake::check_units(&frame.buffer) {
             Ok(()) => self.pass_on(frame),
             Err(why) => {
-                self.complain(&frame.codec, &why);
+                self.complain(&frame.codec, why.into());
                 return false;
             }
         }
@@ -482,11 +505,12 @@ impl Stream {
         self.lock().standby.put(card);
     }
 
-    fn complain(&self, codec: &Codec, why: &dyn Display) {
+    fn complain(&self, codec: &Codec, why: Malformed) {
         let mut state = self.lock();
         state.counts.malformed += 1;
         let count = state.counts.malformed;
         let now = Instant::now();
+        state.flaws.note(now, SystemTime::now(), codec, why);
         if state
             .complained
             .is_some_and(|before| now - before < COMPLAINT_INTERVAL)

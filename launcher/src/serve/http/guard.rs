@@ -13,7 +13,7 @@ use data_encoding::BASE64;
 use super::Site;
 use super::answer::Refusal;
 use super::router::Need;
-use crate::users::{Denied, Login, Users, Visitor};
+use crate::users::{Denied, Login, Right, Users, Visitor};
 
 /// Where a request comes from.
 #[derive(Clone, Copy)]
@@ -150,7 +150,14 @@ pub async fn right(
         Need::Camera(right) => {
             let camera = parameters.iter().find(|(key, _)| *key == "name");
             let (_, camera) = camera.unwrap_or_default();
-            (visitor.may(right, camera), format!("see camera {camera}"))
+            let what = match right {
+                Right::View => "see",
+                Right::Publish | Right::Admin => "change",
+            };
+            (
+                visitor.may(right, camera),
+                format!("{what} camera {camera}"),
+            )
         }
     };
     if !allowed {

@@ -58,15 +58,15 @@ pub async fn snapshot(
     Path(name): Path<String>,
 ) -> Result<Response, Refusal> {
     let feed = site.feed(&name)?;
-    let (stream, codec) = video(&feed).ok_or_else(|| no_picture(&name))?;
+    let (stream, codec) = video(&feed).ok_or_else(|| no_picture(&feed))?;
     let frame = match codec {
-        Codec::Jpeg => stream.start().ok_or_else(|| no_picture(&name))?,
+        Codec::Jpeg => stream.start().ok_or_else(|| no_picture(&feed))?,
         _ => site.snapshots.take(stream).await.map_err(|error| {
             let why = format!("there is no snapshot of camera {name} now: {error:#}; try again");
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why)
         })?,
     };
-    let bytes = bytes(&frame).ok_or_else(|| no_picture(&name))?;
+    let bytes = bytes(&frame).ok_or_else(|| no_picture(&feed))?;
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("image/jpeg"));
     for (name, value) in Facts::of(&frame).headers() {
@@ -88,7 +88,7 @@ pub fn jpegs(feed: &Feed) -> Result<Arc<Stream>, Refusal> {
                 "camera {name} sends {codec}, not JPEG: watch it over WebRTC, on the page, or over RTSP"
             ),
         )),
-        None => Err(no_picture(name)),
+        None => Err(no_picture(feed)),
     }
 }
 
@@ -107,7 +107,11 @@ pub fn bytes(frame: &Frame) -> Option<Bytes> {
     Some(Bytes::from_owner(map))
 }
 
-fn no_picture(name: &str) -> Refusal {
-    let why = format!("camera {name} has not sent a picture yet; try again in a second");
+fn no_picture(feed: &Feed) -> Refusal {
+    let name = feed.name();
+    let why = match feed.why_no_picture() {
+        Some(why) => format!("camera {name} is refused: {why}"),
+        None => format!("camera {name} has not sent a picture yet; try again in a second"),
+    };
     Refusal::new(StatusCode::SERVICE_UNAVAILABLE, why)
 }

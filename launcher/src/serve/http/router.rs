@@ -76,7 +76,7 @@ impl Route {
 /// Every route.
 pub fn routes() -> Vec<Route> {
     use Need::{Any, Camera, Nothing};
-    use Right::View;
+    use Right::{Admin, View};
     vec![
         Route::get("/", Any(View), page::index),
         Route::get("/page/{file}", Any(View), page::asset),
@@ -85,6 +85,13 @@ pub fn routes() -> Vec<Route> {
         Route::get("/metrics", Any(View), metrics::metrics),
         Route::get("/api/v1/openapi.json", Any(View), api::openapi),
         Route::get("/api/v1/cameras", Any(View), api::cameras),
+        // Before the other route of this path: the last one says who hears of other methods.
+        Route::new(
+            Method::DELETE,
+            "/api/v1/cameras/{name}",
+            Camera(Admin),
+            api::forget,
+        ),
         Route::get("/api/v1/cameras/{name}", Camera(View), api::camera),
         Route::get("/api/v1/wall", Any(View), wall::wall),
         Route::get(

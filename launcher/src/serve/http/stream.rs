@@ -24,6 +24,7 @@ use super::answer::Refusal;
 use super::pace::Pace;
 use super::picture::{Facts, bytes, jpegs};
 use crate::relay::consumer::{Consumer, Limits};
+use crate::relay::feed::Feed;
 use crate::relay::frame::{Codec, Frame};
 use crate::relay::stream::{Attachment, Stream};
 use crate::relay::viewers::{Viewing, Way};
@@ -41,14 +42,15 @@ const NEWEST: Limits = Limits {
 
 /// The newest frame of a stream, for a task that waits for it.
 pub struct Newest {
+    feed: Arc<Feed>,
     consumer: Arc<Consumer>,
     waker: Arc<Mutex<Option<Waker>>>,
     _attachment: Attachment,
 }
 
 impl Newest {
-    /// From the newest frame there is on.
-    pub fn of(stream: &Arc<Stream>) -> Self {
+    /// Of that stream of a camera, from the newest frame there is on.
+    pub fn of(feed: Arc<Feed>, stream: &Arc<Stream>) -> Self {
         let waker = Arc::new(Mutex::new(None::<Waker>));
         let wake = waker.clone();
         let consumer = Arc::new(Consumer::new(NEWEST, move || {
@@ -58,16 +60,20 @@ impl Newest {
             }
         }));
         Self {
+            feed,
             _attachment: stream.attach(consumer.clone()),
             consumer,
             waker,
         }
     }
 
-    /// The newest frame that was not taken yet.
-    pub fn poll(&self, context: &Context<'_>) -> Poll<Arc<Frame>> {
+    /// The newest frame that was not taken yet; `None` once the camera is forgotten.
+    pub fn poll(&self, context: &Context<'_>) -> Poll<Option<Arc<Frame>>> {
         *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(context.waker().clone());
-        self.consumer.take().map_or(Poll::Pending, Poll::Ready)
+        match self.consumer.take() {
+            None if !self.feed.is_forgotten() => Poll::Pending,
+            taken => Poll::Ready(taken),
+        }
     }
 
     /// As [`Consumer::want`].
@@ -86,7 +92,7 @@ pub async fn mjpeg(
     let stream = jpegs(&feed)?;
     let pictures = Pictures {
         _viewing: feed.viewers().watch(Way::Http),
-        newest: Newest::of(&stream),
+        newest: Newest::of(feed, &stream),
         pace,
         site,
         rest: VecDeque::from([Bytes::from(format!("--{BOUNDARY}\r\n"))]),
@@ -117,7 +123,9 @@ impl hyper::body::Body for Pictures {
             if self.site.is_closing() {
                 return Poll::Ready(None);
             }
-            let frame = ready!(self.newest.poll(context));
+            let Some(frame) = ready!(self.newest.poll(context)) else {
+                return Poll::Ready(None);
+            };
             // Another codec: a viewer who comes again hears so.
             let picture = bytes(&frame).filter(|_| frame.codec == Codec::Jpeg);
             let Some(picture) = picture else {

@@ -26,6 +26,7 @@ use super::guard::Asked;
 use super::picture::{bytes, video};
 use super::socket::{self, CloseCode, Error, Message, Socket};
 use super::stream::Newest;
+use crate::relay::feed::Feed;
 use crate::relay::frame::{Codec, Frame};
 use crate::relay::scaler;
 use crate::relay::stream::Stream;
@@ -121,6 +122,7 @@ struct Shown {
 type Making = dyn Future<Output = Option<Arc<Frame>>> + Send;
 
 struct Source {
+    feed: Arc<Feed>,
     stream: Arc<Stream>,
     /// `None`: it has no JPEGs, and is shown as snapshots.
     newest: Option<Newest>,
@@ -294,9 +296,10 @@ impl Wall {
                 && let Some((stream, codec)) = video(&feed)
             {
                 shown.source = Some(Source {
-                    newest: (codec == Codec::Jpeg).then(|| Newest::of(&stream)),
+                    newest: (codec == Codec::Jpeg).then(|| Newest::of(feed.clone(), &stream)),
                     stream,
                     _viewing: feed.viewers().watch(Way::Http),
+                    feed,
                 });
                 shown.want();
             }
@@ -361,16 +364,19 @@ impl Shown {
             return Poll::Pending;
         };
         std::task::ready!(self.due.as_mut().poll(context));
+        if source.feed.is_forgotten() {
+            return Poll::Ready(Box::pin(ready(None)));
+        }
         let stream = source.stream.clone();
         let Some(newest) = &source.newest else {
             self.rest(self.interval.max(SNAPSHOTS));
             let snapshots = site.snapshots.clone();
             return Poll::Ready(Box::pin(async move { snapshots.take(stream).await.ok() }));
         };
-        let frame = std::task::ready!(newest.poll(context));
-        if frame.codec != Codec::Jpeg {
+        let newest = std::task::ready!(newest.poll(context));
+        let Some(frame) = newest.filter(|frame| frame.codec == Codec::Jpeg) else {
             return Poll::Ready(Box::pin(ready(None)));
-        }
+        };
         self.rest(self.interval);
         self.want();
         let size = frame.jpeg.and_then(|jpeg| scaler::size(&jpeg, self.width));

@@ -318,7 +318,10 @@ impl Urls {
         let starts = stream.start().is_some_and(|frame| !frame.codec.is_audio());
         if starts
             && let Err(why) = mount.layout()
-            && !matches!(why, Refusal::NotYet | Refusal::Encoding(_))
+            && !matches!(
+                why,
+                Refusal::NotYet | Refusal::Refused(_) | Refusal::Encoding(_)
+            )
         {
             tracing::warn!("camera {}: cannot be watched over RTSP: {why}", feed.name());
         }

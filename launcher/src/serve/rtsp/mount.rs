@@ -30,6 +30,9 @@ pub enum Refusal {
     /// No picture that a viewer can start at is here yet.
     #[error("it has sent no picture yet")]
     NotYet,
+    /// The camera is refused.
+    #[error("it is refused: {0}")]
+    Refused(String),
     /// What it sends cannot go into RTP as it is, and is not encoded as H.264 yet.
     #[error("RTP cannot carry its JPEG ({0}), and it is not encoded as H.264 yet")]
     Encoding(Misfit),
@@ -45,7 +48,7 @@ impl Refusal {
     /// What the viewer is answered.
     pub fn status(&self) -> u16 {
         match self {
-            Self::NotYet | Self::Encoding(_) => 503,
+            Self::NotYet | Self::Refused(_) | Self::Encoding(_) => 503,
             Self::Misfit(_) | Self::Codec(_) => 415,
         }
     }
@@ -94,6 +97,16 @@ impl Mount {
 
     /// What a viewer is shown who comes now.
     pub fn layout(&self) -> Result<Layout, Refusal> {
+        self.found().map_err(|refusal| match refusal {
+            Refusal::NotYet => {
+                let why = self.feed.why_no_picture();
+                why.map_or(Refusal::NotYet, Refusal::Refused)
+            }
+            other => other,
+        })
+    }
+
+    fn found(&self) -> Result<Layout, Refusal> {
         let mut layout = Layout::new();
         let mut refusal = Refusal::NotYet;
         for (number, stream) in self.feed.streams() {
@@ -198,7 +211,7 @@ impl Mount {
                 }
                 Vec::new()
             }
-            Err(Refusal::NotYet) => return,
+            Err(Refusal::NotYet | Refusal::Refused(_)) => return,
         };
         if self.shown.receiver_count() == 0 || *self.shown.borrow() == now {
             return;

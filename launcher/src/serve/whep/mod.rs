@@ -50,6 +50,9 @@ pub enum Refusal {
     /// No picture that a viewer can start at is here yet.
     #[error("the camera has sent no picture yet")]
     NotYet,
+    /// The camera is refused.
+    #[error("the camera is refused: {0}")]
+    Refused(String),
     /// Browsers know no such stream.
     #[error("browsers cannot be given {0} over WebRTC")]
     Codec(Codec),
@@ -293,6 +296,9 @@ async fn receive(socket: Arc<Socket>, table: Arc<Table>) {
 /// The stream of a camera that browsers can be given: its own H.264, or what is encoded
 /// of its JPEGs while somebody watches.
 fn playable(feed: &Feed) -> Result<Arc<Stream>, Refusal> {
+    if let Some(why) = feed.why_no_picture() {
+        return Err(Refusal::Refused(why));
+    }
     if let Some(stream) = feed.h264() {
         return Ok(stream);
     }

@@ -85,6 +85,9 @@ impl Viewer {
     }
 
     async fn step(&mut self) -> Result<(), Gone> {
+        if self.feed.is_forgotten() {
+            return Err(Gone::Left);
+        }
         let silence = self.heard + SILENCE;
         let due = self.flush().await?.min(silence);
         let happened = async {

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Extension, Path, State};
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 
 use super::Site;
 use super::answer::Refusal;
 use super::guard::Asked;
 use crate::relay::feed::Feed;
+use crate::relay::feeds::Kept;
 use crate::serve::rtsp;
 use crate::users::{Right, Visitor};
 use model::{Camera, Urls};
@@ -44,6 +45,26 @@ pub async fn camera(
     Ok(Json(Camera::of(&feed, urls(&site, &asked, &name))))
 }
 
+/// `DELETE /api/v1/cameras/{name}`: forgets a camera that is gone, or a name that was refused.
+pub async fn forget(
+    State(site): State<Arc<Site>>,
+    Extension(visitor): Extension<Visitor>,
+    Path(name): Path<String>,
+) -> Result<StatusCode, Refusal> {
+    match site.feeds.forget(&name) {
+        Ok(()) => {
+            let who = visitor.name().unwrap_or("somebody");
+            tracing::info!("camera {name}: forgotten, as {who} asked");
+            Ok(StatusCode::NO_CONTENT)
+        }
+        Err(Kept::Unknown) => Err(Refusal::no_camera(&name)),
+        Err(Kept::Here) => {
+            let why = format!("camera {name} is here; only one that is gone can be forgotten");
+            Err(Refusal::new(StatusCode::CONFLICT, why))
+        }
+    }
+}
+
 /// The cameras that a visitor may see, and the names that were refused of late.
 pub fn visible(site: &Site, visitor: &Visitor, asked: &Asked) -> Vec<Camera> {
     let may_see = |name: &str| visitor.may(Right::View, name);
@@ -52,10 +73,7 @@ pub fn visible(site: &Site, visitor: &Visitor, asked: &Asked) -> Vec<Camera> {
         .collect();
     let refusals = site.feeds.refusals().into_iter();
     let refusals = refusals.filter(|refused| may_see(&refused.name));
-    cameras.extend(refusals.map(|refused| {
-        let urls = urls(site, asked, &refused.name);
-        Camera::refused(refused, urls)
-    }));
+    cameras.extend(refusals.map(Camera::refused));
     cameras
 }
 
@@ -73,7 +91,7 @@ fn urls(site: &Site, Asked { host, scheme }: &Asked, name: &str) -> Urls {
         format!("{scheme}://{}:{port}/{name}", host.host())
     };
     Urls {
-        snapshot: format!("{camera}/snapshot.jpg"),
+        snapshot: Some(format!("{camera}/snapshot.jpg")),
         mjpeg: Some(format!("{camera}/stream.mjpeg")),
         rtsp: site.rtsp.map(rtsp),
     }

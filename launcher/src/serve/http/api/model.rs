@@ -41,7 +41,7 @@ pub struct State {
     pub name: String,
     /// Since when, RFC 3339; `None` while it is live.
     pub since: Option<String>,
-    /// Why it is refused.
+    /// Why it is refused, and what to do.
     pub why: Option<String>,
 }
 
@@ -68,6 +68,8 @@ pub struct Stream {
     pub dropped: u64,
     /// Frames passed over because they were malformed.
     pub malformed: u64,
+    /// What was wrong with the last of those; `None` where there was none.
+    pub malformed_why: Option<String>,
 }
 
 /// The way from the camera to the relay, as the relay sees it.
@@ -122,8 +124,8 @@ pub struct Served {
 /// Where a camera is watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Urls {
-    /// The newest picture.
-    pub snapshot: String,
+    /// The newest picture; `None` where there is no camera but a name that was refused.
+    pub snapshot: Option<String>,
     /// All pictures; `None` where the camera sends no JPEGs.
     pub mjpeg: Option<String>,
     /// For players; `None` where the relay has no `[rtsp]`.
@@ -167,7 +169,7 @@ impl Camera {
     }
 
     /// A name that is no camera's, and was refused.
-    pub fn refused(refused: Refused, urls: Urls) -> Self {
+    pub fn refused(refused: Refused) -> Self {
         Self {
             name: refused.name,
             state: State::of(&state::State::Refused {
@@ -179,7 +181,7 @@ impl Camera {
             hop: None,
             served: Served::default(),
             viewers: Viewers::default(),
-            urls,
+            urls: Urls::default(),
         }
     }
 }
@@ -212,6 +214,7 @@ impl Stream {
             bytes: counts.bytes,
             dropped: counts.dropped,
             malformed: counts.malformed,
+            malformed_why: stream.last_flaw(),
         }
     }
 }

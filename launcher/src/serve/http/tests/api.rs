@@ -136,6 +136,65 @@ fn tells_how_cameras_are_doing() {
 }
 
 #[test]
+fn a_camera_that_sends_nothing_good_is_refused_until_it_does() {
+    let relay = Relay::start();
+    let mut door = relay.camera("door", "image/jpeg");
+    let picture = jpeg(64, 48);
+    let camera = || json(&relay.get("/api/v1/cameras/door", &[]));
+    let snapshot = || relay.get("/cameras/door/snapshot.jpg", &[]);
+    door.send(&picture[..picture.len() / 2]);
+    assert_eq!(camera()["state"]["name"], "waiting", "many begin with one");
+    door.send(&picture[..picture.len() / 2]);
+    door.send(&[0; 10]);
+    let now = camera();
+    assert_eq!(now["state"]["name"], "refused");
+    assert!(now["state"]["since"].is_string());
+    let why = "what it sends is no good JPEG (it does not start as a JPEG does); \
+        give camrelaysink one whole JPEG a buffer, as jpegparse before it does";
+    assert_eq!(now["state"]["why"], why);
+    for path in ["snapshot.jpg", "stream.mjpeg"] {
+        let answer = relay.get(&format!("/cameras/door/{path}"), &[]);
+        assert_eq!(answer.status, 503);
+        assert_eq!(answer.text(), format!("camera door is refused: {why}\n"));
+    }
+    let mut client = Client::connect(relay.address());
+    let headers = [
+        "Content-Type: application/sdp; charset=utf-8",
+        "Content-Length: 1",
+    ];
+    client.ask("POST", "/cameras/door/whep", &headers);
+    client.send(b"x");
+    let answer = client.answer();
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.text(), format!("the camera is refused: {why}\n"));
+
+    door.send(&picture);
+    let now = camera();
+    assert_eq!(now["state"]["name"], "live");
+    assert!(now["state"]["why"].is_null());
+    assert_eq!(snapshot().status, 200);
+    // What was wrong stays beside the count.
+    door.send(&picture[..picture.len() / 2]);
+    let now = camera();
+    assert_eq!(now["state"]["name"], "live");
+    assert_eq!(now["streams"][0]["malformed"], 4);
+    assert_eq!(now["streams"][0]["malformed_why"], "its end is missing");
+}
+
+#[test]
+fn a_name_that_was_refused_has_no_addresses() {
+    let relay = Relay::start();
+    relay
+        .feeds
+        .refuse("thief", ([192, 0, 2, 1], 1).into(), "no key");
+    let cameras = json(&relay.get("/api/v1/cameras", &[]));
+    assert_eq!(cameras[0]["name"], "thief");
+    assert_eq!(cameras[0]["state"]["why"], "no key");
+    let urls = cameras[0]["urls"].as_object().expect("they are described");
+    assert!(urls.values().all(Value::is_null), "{urls:?}");
+}
+
+#[test]
 fn metrics_are_open_metrics() {
     let relay = Relay::start();
     let mut door = relay.camera("door", "image/jpeg");

@@ -3,7 +3,10 @@
 mod access;
 mod api;
 mod client;
+mod forget;
+mod matrix;
 mod pictures;
+mod restricted;
 mod wall;
 
 use std::net::SocketAddr;

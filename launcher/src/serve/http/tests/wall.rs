@@ -7,7 +7,7 @@ use super::super::wall::MAX_SHOWN;
 use super::*;
 
 /// A client of the wall (RFC 6455, section 5).
-struct Wall(Client);
+pub struct Wall(Client);
 
 #[derive(Debug)]
 enum Said {
@@ -18,6 +18,11 @@ enum Said {
 
 impl Wall {
     fn connect(relay: &Relay) -> Self {
+        Self::connect_with(relay, &[])
+    }
+
+    /// With these header lines as well.
+    pub fn connect_with(relay: &Relay, more: &[&str]) -> Self {
         let mut client = Client::connect(relay.address());
         let headers = [
             "Connection: Upgrade",
@@ -25,13 +30,13 @@ impl Wall {
             "Sec-WebSocket-Version: 13",
             "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
         ];
-        client.ask("GET", "/api/v1/wall", &headers);
+        client.ask("GET", "/api/v1/wall", &[&headers, more].concat());
         let answer = client.answer();
         assert_eq!(answer.status, 101, "{}", answer.text());
         Self(client)
     }
 
-    fn say(&mut self, message: &str) {
+    pub fn say(&mut self, message: &str) {
         let length = u16::try_from(message.len()).expect("a short message");
         let mut frame = vec![0x81, 0x80 | 126];
         frame.extend(length.to_be_bytes());
@@ -58,7 +63,7 @@ impl Wall {
     }
 
     /// The next text with that in it.
-    fn text(&mut self, key: &str) -> Value {
+    pub fn text(&mut self, key: &str) -> Value {
         loop {
             if let Said::Text(mut text) = self.hear()
                 && !text[key].is_null()
@@ -78,7 +83,7 @@ impl Wall {
     }
 
     /// The next picture: number, flags, sequence and JPEG.
-    fn picture(&mut self) -> (u16, u8, u64, Vec<u8>) {
+    pub fn picture(&mut self) -> (u16, u8, u64, Vec<u8>) {
         loop {
             if let Said::Picture(bytes) = self.hear() {
                 assert_eq!(bytes[0], 1, "the version");

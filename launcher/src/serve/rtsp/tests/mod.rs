@@ -466,6 +466,26 @@ fn malformed_pictures_are_passed_over() {
 }
 
 #[test]
+fn a_viewer_of_a_camera_that_sends_nothing_good_is_told_why() {
+    let relay = Relay::start();
+    let feed = relay.feed("door");
+    let camera = Camera::by_hand(&feed);
+    let good = jpeg("I420", 320, 240);
+    for _ in 0..3 {
+        camera.push(good[..good.len() - 2].to_vec());
+    }
+    until("the refusal", || feed.state().name() == "refused");
+    let answer = relay.describe("door");
+    assert_eq!(answer.status, 503);
+    let why = "(it is refused: what it sends is no good JPEG (its end is missing); give ";
+    assert!(answer.headers.contains(why), "{}", answer.headers);
+    camera.push(good);
+    until("the frame", || started(&feed, 0));
+    assert!(relay.play("door").frames(1));
+    assert_eq!(feed.state().name(), "live");
+}
+
+#[test]
 fn who_waits_before_playing_begins_with_the_newest_picture() {
     let relay = Relay::start();
     let feed = relay.feed("door");
