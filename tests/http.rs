@@ -3,8 +3,9 @@
 mod support;
 
 use std::fs;
+use std::io::Write;
 use std::net::Ipv4Addr;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use path_emulator::{Conditions, Proxy, Route};
@@ -179,6 +180,55 @@ fn makes_snapshots_of_a_camera_that_sends_no_jpegs() {
         assert!(decoded.stdout.iter().all(|luma| *luma > 200), "it is white");
     }
     assert!(seen[0] < seen[1], "the newest each time: {seen:?}");
+    relay.stop();
+}
+
+#[test]
+fn logs_in_with_a_password_that_is_not_in_the_command() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = folder.path().join("f.toml");
+    let mut hash = Command::new(env!("CARGO_BIN_EXE_launcher"))
+        .args(["keys", "password"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut asked = hash.stdin.take().expect("piped");
+    asked.write_all(b"a:b@c\n").expect("it reads");
+    drop(asked);
+    let hash = hash.wait_with_output().expect("it ends").stdout;
+    let hash = String::from_utf8(hash).expect("text");
+    let text = format!(
+        "[relay]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
+         [[user]]\nname = \"ann\"\n{}\nrights = [\"view\"]\n",
+        hash.trim()
+    );
+    fs::write(&config, text).expect("a file");
+    let mut relay = Launcher::start("relay", &config);
+    let line = relay.said("listening for browsers on ");
+    let url = line.split_whitespace().last().expect("an address");
+    let ann = url.replace("://", "://ann@");
+    let ask = |password: &str| {
+        Command::new(env!("CARGO_BIN_EXE_launcher"))
+            .args(["status", "--url", &ann])
+            .env("CAMRELAY_PASSWORD", password)
+            .output()
+            .expect("it runs")
+    };
+    let right = ask("a:b@c");
+    let said = String::from_utf8_lossy(&right.stdout);
+    assert_eq!(
+        said, "The relay runs, and has no camera yet.\n",
+        "{right:?}"
+    );
+    let wrong = ask("wrong");
+    assert_eq!(wrong.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&wrong.stderr);
+    assert!(said.contains("knows no such name and password"), "{said}");
+    fails(
+        &["--url", url],
+        "wants a login: launcher status --url http://NAME@127.0.0.1:",
+    );
     relay.stop();
 }
 

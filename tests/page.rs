@@ -7,6 +7,8 @@ mod browser;
 mod hostile;
 #[path = "page/large.rs"]
 mod large;
+#[path = "page/login.rs"]
+mod login;
 #[path = "page/look.rs"]
 mod look;
 mod support;

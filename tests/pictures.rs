@@ -243,6 +243,8 @@ fn every_jpeg_plays_in_ffmpeg_and_gstreamer() {
         let line = relay.launcher.said(&format!("camera {name}: watch at "));
         let encoded = line.contains("as H.264, encoded");
         assert_eq!(encoded, comes == Comes::Encoded, "{line}");
+        let recoded = line.contains(" re-coded without loss");
+        assert_eq!(recoded, name == "optimised", "{line}");
 
         let url = relay.url(name);
         let tcp = ["-rtsp_transport", "tcp", "-i", &url];

@@ -76,8 +76,8 @@ Examples:
       The relay on this machine, at port 8080.
   launcher status --url http://192.168.1.10:8080
       One on another machine.
-  launcher status --url http://ann:PASSWORD@192.168.1.10:8080
-      One that has users.
+  launcher status --url http://ann@192.168.1.10:8080
+      One that has users: it asks for ann's password, unless CAMRELAY_PASSWORD holds it.
   launcher status --url https://192.168.1.10:8080 --certificate relay.crt
       One that has a certificate; with --config its file is known.
 

@@ -78,7 +78,15 @@ fn table(cameras: &[Camera]) -> String {
         return "The relay runs, and has no camera yet.\n".to_owned();
     }
     let head = [
-        "CAMERA", "STATE", "AGE", "SENDS", "RATE", "LOSS", "LOST", "VIEWERS",
+        "CAMERA",
+        "STATE",
+        "AGE",
+        "SENDS",
+        "PLAYERS GET",
+        "RATE",
+        "LOSS",
+        "LOST",
+        "VIEWERS",
     ];
     let mut rows = vec![head.map(str::to_owned)];
     rows.extend(cameras.iter().map(row));
@@ -86,7 +94,7 @@ fn table(cameras: &[Camera]) -> String {
         .map(|column| rows.iter().map(|row| row[column].chars().count()).max())
         .map(Option::unwrap_or_default)
         .collect();
-    let line = |row: &[String; 8]| {
+    let line = |row: &[String; 9]| {
         let cells = row.iter().zip(&widths);
         let cells: Vec<_> = cells
             .map(|(cell, width)| format!("{cell:width$}"))
@@ -108,7 +116,7 @@ fn table(cameras: &[Camera]) -> String {
     text
 }
 
-fn row(camera: &Camera) -> [String; 8] {
+fn row(camera: &Camera) -> [String; 9] {
     let nothing = || "-".to_owned();
     let streams = camera.streams.iter();
     let sends: Vec<_> = streams
@@ -130,11 +138,17 @@ fn row(camera: &Camera) -> [String; 8] {
         camera.state.name.clone(),
         camera.age_ms.map_or_else(nothing, age),
         sends.join(", "),
+        (camera.served.rtsp.as_deref()).map_or_else(nothing, |words| coding(words).to_owned()),
         rate,
         hop.map_or_else(nothing, |hop| format!("{:.1} %", hop.loss * 100.0)),
         hop.map_or_else(nothing, |hop| hop.lost.to_string()),
         (viewers.rtsp + viewers.http + viewers.webrtc).to_string(),
     ]
+}
+
+/// The coding alone, of the words about as what pictures are sent.
+fn coding(words: &str) -> &str {
+    words.split([',', ':']).next().unwrap_or_default()
 }
 
 /// `35 ms`, `12 s`, `5m 3s`.
@@ -220,6 +234,8 @@ mod tests {
             bytes: 1,
             overflow: 0,
         });
+        let words = "JPEG re-coded, its Huffman tables replaced without loss: RTP has no others";
+        door.served.rtsp = Some(words.into());
         door.viewers.http = 2;
         door.viewers.rtsp = 1;
         let mut thief = camera("thief", "refused");
@@ -229,10 +245,10 @@ mod tests {
         assert_eq!(
             table(&[door, gate, thief]),
             "\
-CAMERA  STATE    AGE    SENDS          RATE              LOSS   LOST  VIEWERS
-door    live     35 ms  JPEG 1280x720  30/s 27.8 Mbit/s  1.2 %  7     3
-gate    gone     5m 3s                 -                 -      -     0
-thief   refused  -                     -                 -      -     0
+CAMERA  STATE    AGE    SENDS          PLAYERS GET    RATE              LOSS   LOST  VIEWERS
+door    live     35 ms  JPEG 1280x720  JPEG re-coded  30/s 27.8 Mbit/s  1.2 %  7     3
+gate    gone     5m 3s                 -              -                 -      -     0
+thief   refused  -                     -              -                 -      -     0
 door: 12 frames were malformed, the last one: its end is missing
 thief: its key is not known
 "

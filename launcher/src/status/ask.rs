@@ -32,6 +32,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// The largest answer that is read, in bytes: 1024 cameras and more.
 const MAX_ANSWER: usize = 16 << 20;
 
+/// The environment variable that may hold the password of who asks.
+const PASSWORD: &str = "CAMRELAY_PASSWORD";
+
 /// A relay that is asked.
 pub struct Relay {
     /// Its scheme, name and port, as they are asked for.
@@ -59,7 +62,8 @@ impl Relay {
             _ => return Err(wrong()),
         };
         let (login, place) = match authority.as_str().rsplit_once('@') {
-            Some((login, place)) => (Some(login.to_owned()), place),
+            Some((login, place)) if login.contains(':') => (Some(login.to_owned()), place),
+            Some((name, place)) => (Some(format!("{name}:{}", password(name)?)), place),
             None => (None, authority.as_str()),
         };
         Ok(Self {
@@ -87,8 +91,13 @@ impl Relay {
         match status {
             200 => Ok(text),
             401 => {
-                let asked = place.replacen("://", "://NAME:PASSWORD@", 1);
-                bail!("the relay at {place} wants a login: launcher status --url {asked}")
+                let asked = place.replacen("://", "://NAME@", 1);
+                match self.login {
+                    Some(_) => bail!("the relay at {place} knows no such name and password"),
+                    None => {
+                        bail!("the relay at {place} wants a login: launcher status --url {asked}")
+                    }
+                }
             }
             404 => bail!("{place} answers, but is no relay"),
             status => bail!("the relay at {place} answers {status}: {}", text.trim()),
@@ -143,6 +152,15 @@ impl Relay {
         let answer = sender.send_request(request.body(Body::empty())?).await?;
         Ok(answer.map(Body::new))
     }
+}
+
+/// The password of a user, which nobody sees in a list of processes.
+fn password(name: &str) -> anyhow::Result<String> {
+    if let Ok(password) = std::env::var(PASSWORD) {
+        return Ok(password);
+    }
+    rpassword::prompt_password(format!("Password of {name}: "))
+        .with_context(|| format!("nobody can be asked for the password of {name}; set {PASSWORD}"))
 }
 
 fn connector(file: &Path) -> anyhow::Result<TlsConnector> {

@@ -242,6 +242,30 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_name_that_is_none_is_no_message_whoever_writes_it() {
+        for (camera, is_name) in [
+            ("door", true),
+            ("<script>document.title='evil'</script>", false),
+            ("..", false),
+            ("a/b", false),
+            ("", false),
+        ] {
+            let camera = camera.to_owned();
+            let latency_ms = 120;
+            for message in [
+                Message::Register {
+                    camera: camera.clone(),
+                    latency_ms,
+                },
+                Message::FeedRequest { camera, latency_ms },
+            ] {
+                let read = Message::decode(&message.encode());
+                assert_eq!(read, is_name.then_some(message));
+            }
+        }
+    }
+
+    #[test]
     fn messages_round_trip_and_every_cut_is_refused_or_shorter() {
         let messages = [
             Message::Register {

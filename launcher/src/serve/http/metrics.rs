@@ -189,3 +189,66 @@ fn labels(camera: &Camera) -> Labels {
 fn labels_with(camera: &Camera, key: &'static str, value: impl ToString) -> Labels {
     vec![("camera", camera.name.clone()), (key, value.to_string())]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use crate::serve::http::api::model::{self, Served, State, Urls, Viewers};
+
+    #[test]
+    fn every_figure_of_a_hop_is_under_its_own_name() {
+        gst::init().expect("GStreamer starts");
+        let door = Camera {
+            name: "door".into(),
+            state: State {
+                name: "live".into(),
+                since: None,
+                why: None,
+            },
+            age_ms: Some(1500),
+            streams: Vec::new(),
+            hop: Some(model::tests::hop()),
+            served: Served::default(),
+            viewers: Viewers {
+                rtsp: 1,
+                http: 2,
+                webrtc: 3,
+            },
+            urls: Urls::default(),
+        };
+        let text = text(&[door]).expect("it can be written");
+        let found: Vec<_> = text
+            .lines()
+            .filter(|line| line.contains("_hop_") && !line.starts_with('#'))
+            .collect();
+        let expected = [
+            ("frames_captured_total", "101"),
+            ("frames_sent_total", "102"),
+            ("frames_delivered_total", "103"),
+            ("frames_lost_total", "104"),
+            ("frames_late_total", "105"),
+            ("frames_undecodable_total", "107"),
+            ("frames_repaired_total", "1106"),
+            ("received_bytes_total", "108"),
+            ("overflow_datagrams_total", "109"),
+            ("loss_ratio", "0.25"),
+            ("round_trip_seconds", "0.0125"),
+            ("delay_seconds", "0.0345"),
+        ];
+        let expected =
+            expected.map(|(name, value)| format!("camrelay_hop_{name}{{camera=\"door\"}} {value}"));
+        assert_eq!(found, expected);
+        for line in [
+            "camrelay_camera_frame_age_seconds{camera=\"door\"} 1.5",
+            "camrelay_camera_viewers{camera=\"door\",way=\"rtsp\"} 1",
+            "camrelay_camera_viewers{camera=\"door\",way=\"http\"} 2",
+            "camrelay_camera_viewers{camera=\"door\",way=\"webrtc\"} 3",
+        ] {
+            assert!(
+                text.lines().any(|there| there == line),
+                "no {line} in:\n{text}"
+            );
+        }
+    }
+}

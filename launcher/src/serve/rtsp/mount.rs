@@ -181,9 +181,18 @@ impl Mount {
             Err(_) => return None,
         };
         let first = !self.announced.swap(true, Ordering::Relaxed);
-        let streams = layout.iter().map(|(_, _, start)| match start.size() {
-            Some((width, height)) => format!("{} {width}x{height}", start.codec),
-            None => start.codec.to_string(),
+        let streams = layout.iter().map(|(_, _, start)| {
+            let misfit = start.jpeg.and_then(|picture| picture.misfit);
+            let recoded = match misfit {
+                Some(Misfit::Huffman) => {
+                    " re-coded without loss, as RTP has only the standard Huffman tables"
+                }
+                _ => "",
+            };
+            match start.size() {
+                Some((width, height)) => format!("{} {width}x{height}{recoded}", start.codec),
+                None => start.codec.to_string(),
+            }
         });
         first.then(|| streams.collect::<Vec<_>>().join(", "))
     }

@@ -222,9 +222,14 @@ impl Stream {
 impl Hop {
     fn of(stream: &stream::Stream) -> Option<Self> {
         let stats = stream.hop()?;
+        Some(Self::read(&stats, stream.delay()))
+    }
+
+    /// Of the counters of a `camrelaysrc`.
+    fn read(stats: &gst::StructureRef, delay: Option<Duration>) -> Self {
         let count = |name: &str| stats.get::<u64>(name).unwrap_or_default();
         let figure = |name: &str| stats.get::<f64>(name).unwrap_or_default();
-        Some(Self {
+        Self {
             captured: count("frames-captured"),
             sent: count("frames-sent"),
             delivered: count("frames-delivered"),
@@ -234,12 +239,10 @@ impl Hop {
             undecodable: count("frames-undecodable"),
             loss: figure("loss-fraction"),
             rtt_ms: rounded(figure("rtt-ms")),
-            delay_ms: stream
-                .delay()
-                .map(|delay| rounded(delay.as_secs_f64() * 1e3)),
+            delay_ms: delay.map(|delay| rounded(delay.as_secs_f64() * 1e3)),
             bytes: count("bytes-received"),
             overflow: count("packets-dropped-by-kernel"),
-        })
+        }
     }
 }
 
@@ -264,4 +267,69 @@ fn rounded(figure: f64) -> f64 {
 
 fn time(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// Counters of a hop, no two of which are alike.
+    pub fn hop() -> Hop {
+        let stats = gst::Structure::builder("stats")
+            .field("frames-captured", 101u64)
+            .field("frames-sent", 102u64)
+            .field("frames-delivered", 103u64)
+            .field("frames-lost", 104u64)
+            .field("frames-late", 105u64)
+            .field("recovered-by-parity", 1000u64)
+            .field("recovered-by-resend", 106u64)
+            .field("frames-undecodable", 107u64)
+            .field("bytes-received", 108u64)
+            .field("packets-dropped-by-kernel", 109u64)
+            .field("loss-fraction", 0.25)
+            .field("rtt-ms", 12.5)
+            .build();
+        Hop::read(&stats, Some(Duration::from_micros(34_500)))
+    }
+
+    #[test]
+    fn every_counter_of_a_hop_has_its_own_name() {
+        gst::init().expect("GStreamer starts");
+        let expected = Hop {
+            captured: 101,
+            sent: 102,
+            delivered: 103,
+            lost: 104,
+            late: 105,
+            repaired: 1106,
+            undecodable: 107,
+            loss: 0.25,
+            rtt_ms: 12.5,
+            delay_ms: Some(34.5),
+            bytes: 108,
+            overflow: 109,
+        };
+        assert_eq!(hop(), expected);
+        // And the element has them all.
+        gstcamrelay::plugin_register_static().expect("the elements load");
+        let source = gst::ElementFactory::make("camrelaysrc").build();
+        let stats: gst::Structure = source.expect("it loads").property("stats");
+        for name in [
+            "frames-captured",
+            "frames-sent",
+            "frames-delivered",
+            "frames-lost",
+            "frames-late",
+            "recovered-by-parity",
+            "recovered-by-resend",
+            "frames-undecodable",
+            "bytes-received",
+            "packets-dropped-by-kernel",
+        ] {
+            assert_eq!(stats.get::<u64>(name), Ok(0), "{name}");
+        }
+        for name in ["loss-fraction", "rtt-ms"] {
+            assert!(stats.get::<f64>(name).is_ok(), "{name}");
+        }
+    }
 }

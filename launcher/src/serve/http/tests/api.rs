@@ -117,6 +117,8 @@ fn tells_how_cameras_are_doing() {
     assert_eq!(door_now["streams"][0]["codec"], "JPEG");
     assert_eq!(door_now["streams"][0]["width"], 64);
     assert_eq!(door_now["streams"][0]["frames"], 1);
+    assert_eq!(door_now["served"]["rtsp"], "JPEG, as it comes");
+    assert!(gate_now["served"]["rtsp"].is_null());
     let mjpeg = "http://cams.example.org/cameras/door/stream.mjpeg";
     assert_eq!(door_now["urls"]["mjpeg"], mjpeg);
     assert_eq!(gate_now["state"]["name"], "waiting");
