@@ -93,50 +93,89 @@ fn shows_a_camera_and_how_it_is_doing() {
     fails(&["--url", url], "no relay answers at http://127.0.0.1:");
 }
 
-#[test]
-fn tells_how_long_pictures_were_on_their_way() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let config = folder.path().join("relay.toml");
-    let text = "[relay]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n";
-    fs::write(&config, text).expect("a file");
-    let mut relay = Launcher::start("relay", &config);
-    let mut address = |what: &str| {
-        let line = relay.said(what);
-        let address = line.split_whitespace().last().expect("an address");
-        address.to_owned()
-    };
-    let to = address("listening for cameras on ").parse();
-    let url = address("listening for browsers on ");
-    let route = Route {
-        listen: (Ipv4Addr::LOCALHOST, 0).into(),
-        to: to.expect("an address"),
-    };
-    let path = Conditions::clean(Duration::from_millis(100));
-    let proxy = Proxy::start(&[route], path, path, 1).expect("a path");
+/// A relay and a camera whose way to it takes 100 ms, and where cameras are told of.
+struct Far {
+    relay: Launcher,
+    camera: Launcher,
+    url: String,
+    _path: Proxy,
+    _folder: tempfile::TempDir,
+}
 
-    let config = folder.path().join("camera.toml");
-    let text = format!(
-        "[[camera]]\nname = \"door\"\nencode = \"jpegenc\"\nrelay = \"{}\"\n\
-         source = \"videotestsrc is-live=true ! video/x-raw,width=320,height=240,framerate=30/1\"\n",
-        proxy.addresses()[0]
-    );
-    fs::write(&config, text).expect("a file");
-    let camera = Launcher::start("camera", &config);
+impl Far {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = folder.path().join("relay.toml");
+        let text = "[relay]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n";
+        fs::write(&config, text).expect("a file");
+        let mut relay = Launcher::start("relay", &config);
+        let mut address = |what: &str| {
+            let line = relay.said(what);
+            let address = line.split_whitespace().last().expect("an address");
+            address.to_owned()
+        };
+        let to = address("listening for cameras on ").parse();
+        let url = address("listening for browsers on ");
+        let route = Route {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            to: to.expect("an address"),
+        };
+        let conditions = Conditions::clean(Duration::from_millis(100));
+        let path = Proxy::start(&[route], conditions, conditions, 1).expect("a path");
+        let config = folder.path().join("camera.toml");
+        let text = format!(
+            "[[camera]]\nname = \"door\"\nencode = \"jpegenc\"\nrelay = \"{}\"\n\
+             source = \"videotestsrc is-live=true \
+             ! video/x-raw,width=320,height=240,framerate=30/1\"\n",
+            path.addresses()[0]
+        );
+        fs::write(&config, text).expect("a file");
+        let camera = Launcher::start("camera", &config);
+        Self {
+            relay,
+            camera,
+            url,
+            _path: path,
+            _folder: folder,
+        }
+    }
+}
+
+/// Asks about cameras until the first one is like that.
+#[track_caller]
+fn until(url: &str, is: impl Fn(&serde_json::Value) -> bool) {
     let begin = Instant::now();
     loop {
-        let mut answer = ureq::get(format!("{url}api/v1/cameras"))
-            .call()
-            .expect("cameras");
-        let text = answer.body_mut().read_to_string().expect("a text");
-        let cameras: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-        let (age, hop) = (&cameras[0]["age_ms"], &cameras[0]["hop"]);
-        if hop["delay_ms"].as_f64() > Some(95.0) && age.as_u64() > Some(95) {
+        let answer = ureq::get(format!("{url}api/v1/cameras")).call();
+        let text = answer.expect("an answer").body_mut().read_to_string();
+        let cameras: serde_json::Value =
+            serde_json::from_str(&text.expect("a text")).expect("JSON");
+        if is(&cameras[0]) {
             break;
         }
         assert!(begin.elapsed() < DEADLINE, "{cameras}");
     }
-    camera.stop();
-    relay.stop();
+}
+
+#[test]
+fn tells_how_long_pictures_were_on_their_way() {
+    let far = Far::start();
+    until(&far.url, |camera| {
+        let (age, hop) = (&camera["age_ms"], &camera["hop"]);
+        hop["delay_ms"].as_f64() > Some(95.0) && age.as_u64() > Some(95)
+    });
+    far.camera.stop();
+    far.relay.stop();
+}
+
+#[test]
+fn a_camera_that_is_stopped_far_away_is_gone_at_once() {
+    let far = Far::start();
+    until(&far.url, |camera| camera["state"]["name"] == "live");
+    far.camera.stop();
+    // Otherwise after 90 s of silence.
+    until(&far.url, |camera| camera["state"]["name"] == "gone");
+    far.relay.stop();
 }
 
 #[test]

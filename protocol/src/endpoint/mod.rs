@@ -20,6 +20,7 @@ use self::marks::Marks;
 use self::peers::{Listening, Peer, Side};
 use crate::access::check_name;
 use crate::cookie::MacKeys;
+use crate::session::Session;
 use crate::wire::control::Message;
 use crate::wire::header::{Header, Kind};
 use crate::{
@@ -581,6 +582,13 @@ impl Endpoint {
     pub fn poll_event(&mut self) -> Option<(PeerId, Event)> {
         self.settle_all();
         self.events.pop_front()
+    }
+
+    /// Whether every session that was closed has said so to its other side.
+    pub fn has_said_goodbye(&self) -> bool {
+        let sessions = self.peers.values().filter_map(|peer| peer.session.as_ref());
+        let mut closing = sessions.filter(|session| session.is_closing());
+        closing.all(Session::has_said_close)
     }
 
     /// What a listening endpoint did about those who want to begin a session.

@@ -282,8 +282,12 @@ impl<S: Side> Driver<S> {
             .flatten()
             .min();
         let closed = core.side.is_closed();
+        let said = core.endpoint.has_said_goodbye();
         if let Some(stop) = core.stop.as_mut().filter(|stop| stop.closed) {
-            if !sending && let Some(flushed) = stop.flushed.take() {
+            if !sending
+                && said
+                && let Some(flushed) = stop.flushed.take()
+            {
                 // Whoever asked may have stopped waiting.
                 let _ = flushed.try_send(());
             }

@@ -18,8 +18,9 @@ use super::socket::Socket;
 
 /// How long a session that nobody uses any more may take to say goodbye, in the background.
 const LINGER: Duration = Duration::from_secs(1);
-/// How long whoever ends a session waits for this process to have sent what was handed over.
-const FLUSH: Duration = Duration::from_millis(100);
+/// How long whoever ends a session waits for this process to have sent what was handed over, and
+/// the goodbye after it.
+const FLUSH: Duration = Duration::from_millis(500);
 
 type Sessions = BTreeMap<SessionKey, Weak<Session>>;
 
