@@ -146,9 +146,11 @@ impl Plan {
         let unheard = self.path.loss * again.powi(reports - 1);
         let round_cost = ROUND_COST + WAITING_COST * self.path.waiting[0];
         let [mut cost, mut late, mut never] = [(); 3].map(|()| vec![0.0; MAX_DEFICIT + 1]);
-        let mut repairs = [0; MAX_DEFICIT + 1];
+        let mut repairs = [0u8; MAX_DEFICIT + 1];
         for x in 1..=MAX_DEFICIT {
-            let (count, least) = cheapest((x..).zip(&lost[x..]).map(|(count, lost)| {
+            // One symbol less takes no more.
+            let from = x.max(repairs[x - 1].into());
+            let (count, least) = cheapest((from..).zip(&lost[from..]).map(|(count, lost)| {
                 let cost = self.cost_after(x, count, lost);
                 (count, cost)
             }));
@@ -298,17 +300,16 @@ fn wasted(needed: usize, count: usize, lost: &[f64]) -> f64 {
         .sum()
 }
 
-/// The cheapest of counts that first get cheaper and then dearer.
+/// The cheapest of growing counts, none of which costs less than itself: one more is dearer where
+/// so few are in vain in any case.
 fn cheapest(costs: impl Iterator<Item = (usize, f64)>) -> (usize, f64) {
-    let (mut best, mut worse) = ((0, f64::INFINITY), 0);
+    let mut best = (0, f64::INFINITY);
     for (count, cost) in costs {
+        if count as f64 >= best.1 {
+            break;
+        }
         if cost < best.1 {
-            (best, worse) = ((count, cost), 0);
-        } else {
-            worse += 1;
-            if worse > 3 {
-                break;
-            }
+            best = (count, cost);
         }
     }
     best
@@ -388,6 +389,19 @@ mod tests {
             let got = parity(loss, 0);
             assert!((limit - 0.01..limit + 0.12).contains(&got), "{loss}: {got}");
         }
+    }
+
+    #[test]
+    fn nothing_is_sent_in_vain() {
+        // Of so many some more or less change nothing: none of these frames would come whole.
+        for (k, loss) in [(60, 0.2), (100, 0.2), (100, 0.3)] {
+            let count = plan(loss, 0.0, 0).first_flight(k, 1).into();
+            let whole = at_most_lost(count - usize::from(k), count, loss);
+            assert!(whole > 0.995, "{k} at {loss}: {count}, {whole}");
+        }
+        let plan = plan(0.4, 0.5, 1);
+        let repairs: Vec<u8> = (0..=48).map(|lacking| plan.repairs(1, lacking)).collect();
+        assert!(repairs.is_sorted(), "{repairs:?}");
     }
 
     #[test]
