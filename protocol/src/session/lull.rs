@@ -1,15 +1,15 @@
 //! How long nothing of a frame that is coming can be of use yet.
 //!
 //! Behind a bottleneck a frame's packets come one by one, and to wake for each costs more than all
-//! else that is done about them. While many are lacking, the frame cannot be whole before as many
+//! else that is done about them. While some are lacking, the frame cannot be whole before as many
 //! have come, which takes the time that they took lately, at the least.
 
 use std::time::Duration;
 
 use crate::Time;
 
-/// Packets whose time is measured.
-const PACKETS: usize = 4;
+/// Most packets whose time is measured.
+const PACKETS: usize = 8;
 /// Longest lull: what else may come does not wait for longer.
 const LONGEST: Duration = Duration::from_millis(5);
 /// Shortest one that is worth it.
@@ -17,14 +17,15 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// How the measured time grows from frame to frame, until it is met again: a 32nd and so much.
 const GROWS: Duration = Duration::from_micros(50);
 
-/// The shortest time that packets of a frame take to come.
+/// The shortest times that packets of a frame take to come.
 #[derive(Default)]
 pub(super) struct Lull {
     /// When the last packets of this frame came, the newest at `count - 1`, modulo their number.
     came: [Time; PACKETS],
     count: usize,
-    /// The least time from one packet to the fourth after it, lately; `None` until it is known.
-    least: Option<Duration>,
+    /// The least time from one packet to the next, to the second one after it and so on, lately;
+    /// `None` until it is known.
+    least: [Option<Duration>; PACKETS],
 }
 
 impl Lull {
@@ -32,18 +33,17 @@ impl Lull {
     pub(super) fn begin(&mut self, at: Time) {
         self.count = 0;
         let grown = |least: Duration| (least + least / 32 + GROWS).min(LONGEST);
-        self.least = self.least.map(grown);
+        self.least = self.least.map(|least| least.map(grown));
         self.observe(at);
     }
 
     /// One more of the same frame.
     pub(super) fn observe(&mut self, at: Time) {
-        let place = &mut self.came[self.count % PACKETS];
-        let before = std::mem::replace(place, at);
-        if self.count >= PACKETS {
-            let took = at.since(before);
-            self.least = Some(self.least.map_or(took, |least| least.min(took)));
+        for (least, after) in self.least.iter_mut().zip(1..=self.count) {
+            let took = at.since(self.came[(self.count - after) % PACKETS]);
+            *least = Some(least.map_or(took, |least| least.min(took)));
         }
+        self.came[self.count % PACKETS] = at;
         self.count += 1;
     }
 
@@ -51,8 +51,14 @@ impl Lull {
     pub(super) fn until(&self, lacking: usize) -> Option<Time> {
         let newest = self.came[self.count.checked_sub(1)? % PACKETS];
         // The last one is not to be missed.
-        let spans = lacking.saturating_sub(1) / PACKETS;
-        let lull = (self.least? * spans as u32).min(LONGEST);
+        // Those before the last one.
+        let before = lacking.checked_sub(1)?;
+        let least = |packets: usize, times: usize| match packets * times {
+            0 => Some(Duration::ZERO),
+            _ => Some(self.least[packets - 1]? * times as u32),
+        };
+        let all = least(PACKETS, before / PACKETS)? + least(before % PACKETS, 1)?;
+        let lull = all.min(LONGEST);
         (lull >= SHORTEST).then(|| newest + lull)
     }
 }
@@ -79,14 +85,15 @@ mod tests {
     #[test]
     fn it_lasts_while_packets_come_one_by_one_and_many_are_lacking() {
         let lull = after(&[500, 500]);
-        // Four packets take 2 ms.
         let newest = at(100_000 + 39 * 500);
         let waits = |lacking| Some(lull.until(lacking)?.since(newest).as_micros());
         assert_eq!(waits(40), Some(5000));
+        assert_eq!(waits(11), Some(5000));
+        assert_eq!(waits(10), Some(4500));
         assert_eq!(waits(9), Some(4000));
-        assert_eq!(waits(8), Some(2000));
-        assert_eq!(waits(5), Some(2000));
-        assert_eq!(waits(4), None);
+        assert_eq!(waits(4), Some(1500));
+        assert_eq!(waits(3), Some(1000));
+        assert_eq!(waits(2), None);
         assert_eq!(waits(0), None);
     }
 
