@@ -82,8 +82,8 @@ impl Assembly {
         }
     }
 
-    /// Bytes that a frame cut like this takes in memory, at most: data and as much parity as is
-    /// kept.
+    /// Bytes of the data of a frame cut like this. Parity that is kept until a block is whole takes no
+    /// more than that once again.
     pub(crate) fn cost(fragment: &Fragment, symbol_len: usize) -> usize {
         usize::from(fragment.k) * usize::from(fragment.blocks) * symbol_len
     }

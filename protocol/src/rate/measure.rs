@@ -33,6 +33,8 @@ const BUSY_OVER: Duration = Duration::from_millis(100);
 const BUSY_LEAST: i64 = 15_000;
 /// Microseconds that a receiver waits for packets out of order where they come in order.
 const MAX_REORDER: u32 = 2_000;
+/// Of what reports said so much is remembered, at most: who reports more often says little with each.
+const MAX_REMEMBERED: usize = 4096;
 /// Reports further apart than this have an outage between them.
 const OUTAGE: Duration = Duration::from_millis(250);
 /// Congestion that shows this long after a loss may be its reason.
@@ -166,7 +168,9 @@ impl Measure {
         }
         let lost = Some(self.lost_since_last(feedback)).filter(|_| !anew);
         match lost {
-            Some((left, came)) if clear => self.unsure.push_back((now, left, came)),
+            Some((left, came)) if clear && self.unsure.len() < MAX_REMEMBERED => {
+                self.unsure.push_back((now, left, came));
+            }
             _ => self.unsure.clear(),
         }
         while let Some((_, left, came)) = self
@@ -344,6 +348,7 @@ impl Measure {
                 .recent
                 .front()
                 .is_some_and(|(at, _)| is_old(at, STANDING))
+            || self.recent.len() > MAX_REMEMBERED
         {
             self.recent.pop_front();
         }
@@ -351,6 +356,7 @@ impl Measure {
             .busy
             .front()
             .is_some_and(|(at, ..)| is_old(at, BUSY_OVER))
+            || self.busy.len() > MAX_REMEMBERED
         {
             self.busy.pop_front();
         }
@@ -380,8 +386,49 @@ impl Measure {
             && self.counts.get(1).is_some_and(|one| {
                 at.since(one.at) >= OVER && one.left_until(&self.reported) >= MANY
             })
+            || self.counts.len() > MAX_REMEMBERED
         {
             self.counts.pop_front();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::feedback::Sample;
+
+    #[test]
+    fn what_is_remembered_of_reports_is_bounded_however_many_come() {
+        let mut measure = Measure::default();
+        let begun = Time::from_nanos(1_000_000_000);
+        for packet in 0..2 {
+            measure.on_sent(begun, packet, 1000);
+        }
+        let mut most = [0; 4];
+        for report in 0..3 * MAX_REMEMBERED as u64 {
+            let now = begun + Duration::from_micros(report);
+            // Of the same packets again and again, which took longer each time.
+            let samples = [1, 0].map(|back| Sample {
+                back,
+                arrival: (10 + report as u32) * 1000 - u32::from(back) * 500,
+            });
+            let feedback = Feedback {
+                largest: 1,
+                samples: samples.into(),
+                ..Feedback::default()
+            };
+            assert!(measure.on_feedback(now, &feedback, true));
+            let lens = [
+                measure.recent.len(),
+                measure.busy.len(),
+                measure.counts.len(),
+                measure.unsure.len(),
+            ];
+            most = std::array::from_fn(|at| most[at].max(lens[at]));
+        }
+        assert!(most.iter().all(|most| *most <= MAX_REMEMBERED), "{most:?}");
+        // They come to it, but for those that are old sooner.
+        assert!(most[0] > 1000 && most[2] == MAX_REMEMBERED, "{most:?}");
     }
 }
