@@ -3,13 +3,12 @@
 mod support;
 
 use std::fs;
-use std::io::Write;
 use std::net::Ipv4Addr;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use path_emulator::{Conditions, Proxy, Route};
-use support::Launcher;
+use support::{Launcher, password_line};
 
 /// What a step may take; only ever reached when a test fails.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -226,17 +225,7 @@ fn makes_snapshots_of_a_camera_that_sends_no_jpegs() {
 fn logs_in_with_a_password_that_is_not_in_the_command() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("f.toml");
-    let mut hash = Command::new(env!("CARGO_BIN_EXE_launcher"))
-        .args(["keys", "password"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("it runs");
-    let mut asked = hash.stdin.take().expect("piped");
-    asked.write_all(b"a:b@c\n").expect("it reads");
-    drop(asked);
-    let hash = hash.wait_with_output().expect("it ends").stdout;
-    let hash = String::from_utf8(hash).expect("text");
+    let hash = password_line("a:b@c");
     let text = format!(
         "[relay]\nlisten = \"127.0.0.1:0\"\n[http]\nlisten = \"127.0.0.1:0\"\n\
          [[user]]\nname = \"ann\"\n{}\nrights = [\"view\"]\n",

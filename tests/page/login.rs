@@ -1,30 +1,13 @@
 //! The page of a relay whose users log in.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
-
 use crate::browser::Browser;
+use crate::support::password_line;
 use crate::{H264, JPEG, Relay};
-
-/// The line for a user's password.
-fn hash(password: &str) -> String {
-    let mut hash = Command::new(env!("CARGO_BIN_EXE_launcher"))
-        .args(["keys", "password"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("it runs");
-    let mut asked = hash.stdin.take().expect("piped");
-    writeln!(asked, "{password}").expect("it reads");
-    drop(asked);
-    let hash = hash.wait_with_output().expect("it ends").stdout;
-    String::from_utf8(hash).expect("text").trim().to_owned()
-}
 
 #[test]
 fn who_logged_in_watches_what_they_may_see() {
     let folder = tempfile::tempdir().expect("a folder");
-    let hash = hash("secret");
+    let hash = password_line("secret");
     let user = format!(
         "[[user]]\nname = \"ann\"\n{hash}\nrights = [\"view\"]\ncameras = [\"door\", \"gate\"]\n"
     );

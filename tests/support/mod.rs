@@ -1,7 +1,7 @@
 //! Runs the launcher and reads what it says, line by line.
 #![allow(dead_code, reason = "no test uses all of it")]
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -9,6 +9,21 @@ use std::time::{Duration, Instant};
 
 /// What a line may take to come; only ever reached when a test fails.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The line of a `[[user]]` with a password.
+pub fn password_line(password: &str) -> String {
+    let mut hash = Command::new(env!("CARGO_BIN_EXE_launcher"))
+        .args(["keys", "password"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it runs");
+    let mut asked = hash.stdin.take().expect("piped");
+    writeln!(asked, "{password}").expect("it reads");
+    drop(asked);
+    let hash = hash.wait_with_output().expect("it ends").stdout;
+    String::from_utf8(hash).expect("text").trim().to_owned()
+}
 
 /// A running launcher, or another program; killed when it is dropped.
 pub struct Launcher {

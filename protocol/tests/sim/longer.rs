@@ -94,15 +94,18 @@ fn a_longer_path_is_no_queue() {
     }
 }
 
+/// How much longer a path is after a move, in ms, and how long frames are, in bytes.
+const MOVES: [(u64, usize); 5] = [
+    (30, 3000),
+    (50, 20_000),
+    (80, 40_000),
+    (400, 3000),
+    (400, 20_000),
+];
+
 #[test]
 fn a_camera_that_moves_to_a_longer_path_loses_nothing() {
-    for (longer, len) in [
-        (30, 3000),
-        (50, 20_000),
-        (80, 40_000),
-        (400, 3000),
-        (400, 20_000),
-    ] {
+    for (longer, len) in MOVES {
         for seed in 0..3 {
             let (mut world, peer) = published(seed, Conditions::clean(ms(10)), len);
             world.run(ms(seed * 7));
@@ -131,13 +134,7 @@ fn a_camera_that_moves_to_a_longer_path_loses_nothing() {
 
 #[test]
 fn a_viewer_that_moves_to_a_longer_path_loses_only_what_went_to_the_old_address() {
-    for (longer, len) in [
-        (30, 3000),
-        (50, 20_000),
-        (80, 40_000),
-        (400, 3000),
-        (400, 20_000),
-    ] {
+    for (longer, len) in MOVES {
         let mut world = World::new(longer, Conditions::clean(ms(10)));
         world.start_relay();
         world.start(VIEWER, Default::default());

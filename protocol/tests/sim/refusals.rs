@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use camrelay_protocol::{
-    Accept, Access, CameraToken, Code, Config, Connect, Event, PrivateKey, Role,
-};
+use camrelay_protocol::{Accept, Access, CameraToken, Code, Config, Event, PrivateKey, Role};
 use path_emulator::Conditions;
 
 use crate::abuse::{init, spoofed};
 use crate::sessions::{ms, publish_with, relay_with_key, until_frame};
-use crate::world::{CAMERA, LATENCY, Mishap, RELAY, World, address};
+use crate::world::{CAMERA, Mishap, RELAY, World, address};
 
 /// Two handshake messages, the second [`LAST_RETRY`] late, and what is said then.
 const SOON: Duration = Duration::from_secs(3);
@@ -64,18 +62,10 @@ impl Wrong {
             return;
         }
         world.start(CAMERA, Config::default());
-        let connect = Connect {
-            remote: address(RELAY),
-            token,
-            role: Role::Watch {
-                camera: camera.into(),
-            },
-            latency: LATENCY,
-            late_policy: Default::default(),
-            mtu: 0,
+        let role = Role::Watch {
+            camera: camera.into(),
         };
-        let now = world.now;
-        world.host(CAMERA).connect(now, connect).unwrap();
+        world.connect_with(CAMERA, role, token);
     }
 }
 

@@ -59,16 +59,8 @@ pub fn publish_with(
     let role = Role::Publish {
         camera: camera.into(),
     };
-    let connect = Connect {
-        remote: address(RELAY),
-        token,
-        role,
-        latency: LATENCY,
-        late_policy: Default::default(),
-        mtu: 0,
-    };
+    let peer = world.connect_with(at, role, token);
     let now = world.now;
-    let peer = world.host(at).connect(now, connect).unwrap();
     world.host(at).set_caps(now, peer, 0, "image/jpeg").unwrap();
     peer
 }
@@ -368,18 +360,10 @@ fn a_name_that_gets_a_key_is_nobody_elses_at_once() {
 /// Why somebody at [`OTHER`] may not watch a camera; `None` where he is asked to wait for it.
 fn watch(world: &mut World, camera: &str, token: Option<CameraToken>) -> Option<Rejection> {
     world.start(OTHER, Config::default());
-    let connect = Connect {
-        remote: address(RELAY),
-        token,
-        role: Role::Watch {
-            camera: camera.into(),
-        },
-        latency: LATENCY,
-        late_policy: Default::default(),
-        mtu: 0,
+    let role = Role::Watch {
+        camera: camera.into(),
     };
-    let now = world.now;
-    world.host(OTHER).connect(now, connect).unwrap();
+    world.connect_with(OTHER, role, token);
     world.events.clear();
     world.run(ms(100));
     let asked = |(_, _, event): &Told| matches!(event, Event::WatchRequested { .. });

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use camrelay_protocol::{
-    Accept, Access, Config, Connect, Endpoint, Event, Frame, FrameFlags, PeerId, Random,
-    ReceivedFrame, Role, Time,
+    Accept, Access, CameraToken, Config, Connect, Endpoint, Event, Frame, FrameFlags, PeerId,
+    Random, ReceivedFrame, Role, Time,
 };
 
 use path_emulator::{Conditions, Path, Rng};
@@ -222,9 +222,13 @@ impl World {
     }
 
     pub fn connect(&mut self, at: &str, role: Role) -> PeerId {
+        self.connect_with(at, role, None)
+    }
+
+    pub fn connect_with(&mut self, at: &str, role: Role, token: Option<CameraToken>) -> PeerId {
         let connect = Connect {
             remote: address(RELAY),
-            token: None,
+            token,
             role,
             latency: self.latency,
             late_policy: Default::default(),
