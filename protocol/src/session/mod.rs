@@ -8,6 +8,8 @@ mod pace;
 mod path;
 mod receiver;
 mod sender;
+#[cfg(test)]
+mod storms;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;

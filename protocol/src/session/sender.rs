@@ -829,16 +829,17 @@ impl Sender {
             // as may be lacking is sent at once, if that is little.
             let k = newest.layout.k;
             let small = newest.layout.blocks == 1 && k <= MAX_PROBE;
-            let count = if small && self.path.clustering > CLUSTERED {
-                k
-            } else {
-                1
+            let count = match small && self.path.clustering > CLUSTERED {
+                true => k.into(),
+                false => 1.0,
             };
+            let count = self.allowance.min(count).floor();
+            self.allowance -= count;
             let Fragment {
                 stream, sequence, ..
             } = newest.fragment;
             self.repairs
-                .extend((0..count).map(|_| (stream, sequence, 0)));
+                .extend((0..count as usize).map(|_| (stream, sequence, 0)));
         }
     }
 }

@@ -244,3 +244,39 @@ fn bursts_are_repaired_whenever_they_come() {
     assert!(shares.iter().all(|share| *share >= 0.996), "{shares:.4?}");
     assert!(shares.iter().sum::<f64>() / shares.len() as f64 >= 0.999);
 }
+
+#[test]
+fn repairs_take_at_most_half_as_much_as_first_flights_however_much_is_lost() {
+    let mut shares = Vec::new();
+    for (seed, loss) in [(1, 0.6), (2, 0.6), (3, 0.45)] {
+        let mut world = World::new(seed, lossy(loss, 20));
+        (world.latency, world.mtu) = (ms(500), 1200);
+        world.start_relay();
+        world.host(RELAY).set_latency("door", ms(500));
+        world.start(CAMERA, Default::default());
+        let peer = world.publish(CAMERA, "door");
+        world.run_until(ms(20_000), |events| {
+            events.iter().any(|(_, _, e)| matches!(e, Event::Connected))
+        });
+        let (mut first, mut most) = (0, 0.0f64);
+        let mut before = None;
+        for second in 0..20 {
+            world.stream(CAMERA, peer, 30, FRAME, 50_000);
+            let now = world.now;
+            let after = world.host(CAMERA).stats(now, peer).unwrap();
+            let repairs = after.repairs_sent;
+            first = after.packets_sent - repairs;
+            assert!(
+                repairs <= first / 2 + 256,
+                "{repairs} of {first} after {second} s"
+            );
+            if let Some((r, f)) = before.replace((repairs, first)) {
+                most = most.max((repairs - r) as f64 / (first - f) as f64);
+            }
+        }
+        println!("loss {loss}: {before:?}, {most:.2} at most, {first} packets");
+        shares.push(most);
+    }
+    // It is the bound that keeps them there.
+    assert!(shares.iter().any(|share| *share > 0.4), "{shares:?}");
+}
