@@ -69,4 +69,6 @@ pub enum GapReason {
     Late,
     /// The sender dropped the frame before or while sending it.
     Sender,
+    /// They came, but build on one that is missing.
+    Undecodable,
 }

@@ -617,10 +617,7 @@ impl Reassembly {
                 out(Output::Ended);
                 continue;
             }
-            if self.is_ready(next) {
-                gap.tell(&mut out);
-                self.hand_over(now, next, clock, &mut out);
-            } else if let Some(reason) = self.given_up(now, next, clock) {
+            if let Some(reason) = self.given_up(now, next, clock) {
                 if gap.reason != Some(reason) {
                     gap.tell(&mut out);
                 }
@@ -631,37 +628,49 @@ impl Reassembly {
                 match reason {
                     GapReason::Late => self.counters.late += until - next,
                     GapReason::Sender => self.counters.not_sent += until - next,
-                    _ => self.counters.lost += until - next,
+                    GapReason::Undecodable => self.counters.undecodable += until - next,
+                    GapReason::Network => self.counters.lost += until - next,
                 }
+                self.wants_key |= reason == GapReason::Undecodable;
                 // What follows frames that were not sent does not build on them.
                 self.broken |= reason != GapReason::Sender;
                 let frames = u32::try_from(until - next).unwrap_or(u32::MAX);
                 gap.frames = gap.frames.saturating_add(frames);
                 gap.reason = Some(reason);
                 self.next = Some(until);
-                continue;
+            } else if self.is_ready(next) {
+                gap.tell(&mut out);
+                self.hand_over(now, next, clock, &mut out);
+                self.next = Some(next + 1);
             } else {
                 break;
             }
-            self.next = Some(next + 1);
         }
         gap.tell(&mut out);
         let next = self.next.unwrap_or(0);
         self.not_sent.retain(|range| range.end > next);
     }
 
-    /// Whether a frame is whole and its caps are known.
-    fn is_ready(&self, number: u64) -> bool {
-        self.frames
-            .get(&number)
-            .is_some_and(|open| match &open.slot {
-                Slot::Whole { header, .. } => Some(header.caps_generation) == self.generation,
-                Slot::Open(_) | Slot::Unseen => false,
-            })
+    /// The header of a frame that is whole and whose caps are known.
+    fn ready(&self, number: u64) -> Option<&FrameHeader> {
+        match &self.frames.get(&number)?.slot {
+            Slot::Whole { header, .. } => {
+                (Some(header.caps_generation) == self.generation).then_some(header)
+            }
+            Slot::Open(_) | Slot::Unseen => None,
+        }
     }
 
-    /// Whether a frame, not whole, is given up, and why.
+    fn is_ready(&self, number: u64) -> bool {
+        self.ready(number).is_some()
+    }
+
+    /// Whether a frame is not, or no longer, to be handed over, and why.
     fn given_up(&self, now: Time, number: u64, clock: &Clock) -> Option<GapReason> {
+        if let Some(header) = self.ready(number) {
+            let decodable = !self.broken || flags_from_wire(header.flags).key;
+            return (!decodable).then_some(GapReason::Undecodable);
+        }
         if self.is_not_sent(number) {
             return Some(GapReason::Sender);
         }
@@ -697,11 +706,6 @@ impl Reassembly {
         };
         self.last = Some((number, capture));
         let flags = flags_from_wire(header.flags);
-        if self.broken && !flags.key {
-            self.wants_key = true;
-            self.counters.undecodable += 1;
-            return;
-        }
         self.broken = false;
         self.counters.delivered += 1;
         if self.latencies.len() == LATENCIES {

@@ -11,8 +11,8 @@
  * capture time on the pipeline's clock. A frame that comes back from the network's losses
  * within `latency` is delivered the moment it is whole; a later one is a gap: a GAP event,
  * DISCONT on the next buffer, and an element message `camrelay-gap` with the fields `stream`,
- * `frames` (how many are missing), `reason` (`network`, `late`, `sender`, `slow-consumer`)
- * and `stats`.
+ * `frames` (how many are missing), `reason` (`network`, `late`, `sender`, `undecodable`,
+ * `slow-consumer`) and `stats`.
  *
  * When frames are taken too slowly, the oldest go, and with them those that need them.
  *

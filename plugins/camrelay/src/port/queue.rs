@@ -23,7 +23,7 @@ pub(crate) struct CameraFrame {
 /// Why frames are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Missing {
-    /// They were lost on the way or dropped by the sender.
+    /// They were lost on the way, dropped by the sender, or build on such a one.
     Path(GapReason),
     /// The element took frames too slowly.
     SlowConsumer,
@@ -36,6 +36,7 @@ impl Missing {
             Self::Path(GapReason::Network) => "network",
             Self::Path(GapReason::Late) => "late",
             Self::Path(GapReason::Sender) => "sender",
+            Self::Path(GapReason::Undecodable) => "undecodable",
             Self::Path(_) => "unknown",
             Self::SlowConsumer => "slow-consumer",
         }
@@ -463,14 +464,19 @@ mod tests {
         let queue = open();
         push(&queue, 1, true);
         for _ in 0..10_000 {
-            for reason in [GapReason::Network, GapReason::Late, GapReason::Sender] {
+            for reason in [
+                GapReason::Network,
+                GapReason::Late,
+                GapReason::Sender,
+                GapReason::Undecodable,
+            ] {
                 queue.push(Input::Gap { frames: 1, reason });
             }
             queue.push(Input::Ended);
             push(&queue, 1, true);
         }
         let items = queue.lock().items.len();
-        assert!(items <= 6 * (MAX_FRAMES + 1), "{items} items");
+        assert!(items <= 7 * (MAX_FRAMES + 1), "{items} items");
         let mut lost = 0;
         loop {
             match queue.next() {
@@ -483,7 +489,7 @@ mod tests {
             }
         }
         let dropped = u32::try_from(queue.dropped()).unwrap();
-        assert_eq!(lost, 30_000 + dropped);
+        assert_eq!(lost, 40_000 + dropped);
     }
 
     #[test]
