@@ -55,7 +55,7 @@ pub enum LatePolicy {
     /// The newer one waits for them, as long as their latency lasts.
     #[default]
     Ordered,
-    /// They are given up at once.
+    /// They are given up at once, where the newer one can be decoded without them.
     Latest,
 }
 

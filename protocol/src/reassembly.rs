@@ -101,6 +101,10 @@ impl Open {
     }
 }
 
+fn is_key(header: &FrameHeader) -> bool {
+    flags_from_wire(header.flags).key
+}
+
 /// What reports are timed by.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Timing {
@@ -638,7 +642,7 @@ impl Reassembly {
                 gap.frames = gap.frames.saturating_add(frames);
                 gap.reason = Some(reason);
                 self.next = Some(until);
-            } else if self.is_ready(next) {
+            } else if self.ready(next).is_some() {
                 gap.tell(&mut out);
                 self.hand_over(now, next, clock, &mut out);
                 self.next = Some(next + 1);
@@ -661,22 +665,19 @@ impl Reassembly {
         }
     }
 
-    fn is_ready(&self, number: u64) -> bool {
-        self.ready(number).is_some()
-    }
-
     /// Whether a frame is not, or no longer, to be handed over, and why.
     fn given_up(&self, now: Time, number: u64, clock: &Clock) -> Option<GapReason> {
         if let Some(header) = self.ready(number) {
-            let decodable = !self.broken || flags_from_wire(header.flags).key;
-            return (!decodable).then_some(GapReason::Undecodable);
+            let is_decodable = !self.broken || is_key(header);
+            return (!is_decodable).then_some(GapReason::Undecodable);
         }
         if self.is_not_sent(number) {
             return Some(GapReason::Sender);
         }
         if self.late_policy == LatePolicy::Latest {
+            // Others would be of no use without this one.
             let mut newer = self.frames.range(number + 1..).map(|(newer, _)| *newer);
-            if newer.any(|newer| self.is_ready(newer)) {
+            if newer.any(|newer| self.ready(newer).is_some_and(is_key)) {
                 return Some(GapReason::Late);
             }
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use camrelay_protocol::{Event, FrameFlags, GapReason, PeerId, Stats};
+use camrelay_protocol::{Event, FrameFlags, GapReason, LatePolicy, PeerId, Stats};
 use path_emulator::Conditions;
 
 use crate::sessions::{ms, until_frame};
@@ -184,6 +184,31 @@ fn what_builds_on_a_lost_frame_is_not_handed_over_and_a_key_frame_is_asked_for()
         let undecodable = missing(&world, GapReason::Undecodable);
         assert_eq!(u64::from(undecodable), there.frames_undecodable);
     }
+}
+
+#[test]
+fn only_a_key_frame_makes_those_before_it_late_where_the_newest_counts() {
+    let path = Conditions {
+        loss: 0.05,
+        ..Conditions::clean(ms(20))
+    };
+    let (mut world, peer) = published(1, path);
+    world
+        .host(RELAY)
+        .set_late_policy("door", LatePolicy::Latest);
+    for number in 0..600 {
+        let flags = if number % 30 == 0 { KEY } else { DELTA };
+        send(&mut world, peer, number, 20_000, flags);
+        world.run(FRAME);
+    }
+    world.run(ms(300));
+    let came = world.assert_intact(RELAY);
+    let late = missing(&world, GapReason::Late);
+    println!("{} came, {late} late", came.len());
+    assert!(late > 0, "the test shows nothing");
+    let made_late = |number: &u64| came.contains(&(number / 30 * 30 + 30));
+    let mut missing = (0..600).filter(|number| !came.contains(number));
+    assert!(missing.all(|number| number % 30 > 25 && made_late(&number)));
 }
 
 #[test]

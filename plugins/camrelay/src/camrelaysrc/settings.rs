@@ -69,7 +69,10 @@ pub(crate) enum Late {
         nick = "ordered"
     )]
     Ordered,
-    #[enum_value(name = "They are given up", nick = "latest")]
+    #[enum_value(
+        name = "They are given up, where the newer one can be decoded without them",
+        nick = "latest"
+    )]
     Latest,
 }
 
