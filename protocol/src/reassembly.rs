@@ -1,6 +1,6 @@
 //! The receiving end of one stream: open frames, their order and their deadlines.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -19,6 +19,8 @@ pub(crate) const WINDOW: u64 = 128;
 const LATENCIES: usize = 256;
 /// Changes of caps ahead of the frames that need them.
 const MAX_CAPS_AHEAD: usize = 8;
+/// How long a frame is kept, beyond its deadline, while no caps came.
+const CAPS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What the stream has to say.
 #[derive(Debug)]
@@ -157,16 +159,14 @@ pub(crate) struct Limits {
 pub(crate) struct Reassembly {
     stream: u16,
     latency: Duration,
-    /// The next frame to hand over, extended; unknown until caps or, for want of them, a
-    /// deadline tells.
+    /// The next frame to hand over, extended; unknown until caps tell.
     next: Option<u64>,
     /// The newest frame number seen, extended.
     newest: Option<u64>,
     /// Frames before this one that are not whole are too old to wait for.
     given_up_before: u64,
-    /// Frames, not handed over yet, that the sender said not to send; one range for each frame
-    /// that was opened, at most.
-    not_sent: Vec<Range<u64>>,
+    /// Frames, not handed over yet, that the sender said not to send.
+    not_sent: BTreeSet<u64>,
     frames: BTreeMap<u64, Open>,
     memory: usize,
     generation: Option<u8>,
@@ -228,7 +228,7 @@ impl Reassembly {
             next: None,
             newest: None,
             given_up_before: 0,
-            not_sent: Vec::new(),
+            not_sent: BTreeSet::new(),
             frames: BTreeMap::new(),
             memory: 0,
             generation: None,
@@ -292,7 +292,10 @@ impl Reassembly {
     /// The stream ends before frame `end`.
     pub(crate) fn handle_end(&mut self, now: Time, end: u32) {
         let end = self.extend(end);
-        self.next.get_or_insert(end);
+        if self.next.is_none() {
+            self.next = Some(end);
+            self.drop_before(end);
+        }
         self.end = Some((end, now + self.latency));
     }
 
@@ -366,18 +369,19 @@ impl Reassembly {
         if number > self.given_up_before {
             self.given_up_before = number;
             self.remove_missing(0..number);
+            if self.next.is_none() {
+                self.not_sent = self.not_sent.split_off(&number);
+            }
         }
     }
 
     /// The `skipped` frames before this one will not come.
     fn skip(&mut self, number: u64, skipped: u8) {
         let first = number.saturating_sub(skipped.into());
-        let range = first.max(self.next.unwrap_or(0))..number;
-        if range.is_empty() {
-            return;
-        }
+        let kept = self.next.unwrap_or(0).max(self.given_up_before);
+        let range = first.max(kept)..number;
         self.remove_missing(range.clone());
-        self.not_sent.push(range);
+        self.not_sent.extend(range);
     }
 
     /// Removes those of these frames that are not whole.
@@ -391,10 +395,6 @@ impl Reassembly {
         for number in missing {
             self.remove(number);
         }
-    }
-
-    fn is_not_sent(&self, number: u64) -> bool {
-        self.not_sent.iter().any(|range| range.contains(&number))
     }
 
     /// Opens a frame, and those before it that nothing came of; the older ones' first flights are
@@ -418,7 +418,7 @@ impl Reassembly {
             _ => (number, capture),
         };
         for unseen in begin.unwrap_or(number)..number {
-            if self.is_not_sent(unseen) {
+            if self.not_sent.contains(&unseen) {
                 continue;
             }
             // Both numbers are the other side's choice, and their product may be any.
@@ -593,11 +593,14 @@ impl Reassembly {
     /// thousands of millions.
     fn given_up_with(&self, number: u64) -> u64 {
         let after = number + 1;
+        if self.not_sent.contains(&number) {
+            return after;
+        }
         let frame = self.frames.range(after..).next().map(|(next, _)| *next);
         let end = self.end.map(|(end, _)| end);
         let caps = self.caps.front().map(|(first, ..)| *first);
-        let not_sent = self.not_sent.iter().flat_map(|r| [r.start, r.end]);
-        let stops = [frame, end, caps].into_iter().flatten().chain(not_sent);
+        let not_sent = self.not_sent.range(after..).next().copied();
+        let stops = [frame, end, caps, not_sent].into_iter().flatten();
         stops.filter(|stop| *stop >= after).min().unwrap_or(after)
     }
 
@@ -605,6 +608,11 @@ impl Reassembly {
     pub(crate) fn poll(&mut self, now: Time, clock: &Clock, mut out: impl FnMut(Output)) {
         if self.next.is_none() {
             // The caps are lost and sent again; until then nothing can be told about frames.
+            while let Some((&oldest, _)) = self.frames.first_key_value()
+                && self.without_caps_until(clock).is_some_and(|at| at <= now)
+            {
+                self.remove(oldest);
+            }
             return;
         }
         let mut gap = Gap::default();
@@ -652,7 +660,9 @@ impl Reassembly {
         }
         gap.tell(&mut out);
         let next = self.next.unwrap_or(0);
-        self.not_sent.retain(|range| range.end > next);
+        if self.not_sent.first().is_some_and(|first| *first < next) {
+            self.not_sent = self.not_sent.split_off(&next);
+        }
     }
 
     /// The header of a frame that is whole and whose caps are known.
@@ -671,7 +681,7 @@ impl Reassembly {
             let is_decodable = !self.broken || is_key(header);
             return (!is_decodable).then_some(GapReason::Undecodable);
         }
-        if self.is_not_sent(number) {
+        if self.not_sent.contains(&number) {
             return Some(GapReason::Sender);
         }
         if self.late_policy == LatePolicy::Latest {
@@ -745,9 +755,17 @@ impl Reassembly {
         std::mem::take(&mut self.wants_key)
     }
 
+    /// Until when the oldest frame is kept where no caps came.
+    fn without_caps_until(&self, clock: &Clock) -> Option<Time> {
+        Some(self.deadline(0, clock)? + CAPS_PATIENCE)
+    }
+
     /// When [`Self::poll`] has something to do if no fragment comes.
     pub(crate) fn poll_timeout(&self, clock: &Clock) -> Option<Time> {
-        self.deadline(self.next?, clock)
+        match self.next {
+            Some(next) => self.deadline(next, clock),
+            None => self.without_caps_until(clock),
+        }
     }
 }
 

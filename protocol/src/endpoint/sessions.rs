@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::handshakes::RETRY_FORBIDDEN;
 use super::peers::{Listening, Peer, RETRY_REFUSED, Side};
-use super::{Endpoint, Event, PeerId};
+use super::{Endpoint, Event, PeerId, Role};
 use crate::handshake::Caller;
 use crate::reassembly::Output;
 use crate::session::{Broken, Happened, MAX_RECEIVE_MEMORY};
@@ -14,7 +14,10 @@ use crate::wire::header::Header;
 use crate::{Code, Time};
 
 /// Bytes of incoming frames held by all sessions together, at most.
-const MAX_TOTAL_MEMORY: usize = 512 << 20;
+pub(super) const MAX_TOTAL_MEMORY: usize = 512 << 20;
+/// What one may hold is this part of what is free: the more hold much, the less each may, and some
+/// is always left (dynamic thresholds; Choudhury and Hahne, IEEE/ACM ToN 6(2), 1998).
+const PART_OF_FREE: usize = 4;
 
 impl Endpoint {
     pub(super) fn handle_data(
@@ -24,7 +27,7 @@ impl Endpoint {
         header: Header,
         datagram: &mut [u8],
     ) {
-        let room = MAX_TOTAL_MEMORY.saturating_sub(self.memory);
+        let most = MAX_TOTAL_MEMORY.saturating_sub(self.memory) / PART_OF_FREE;
         let peer = self
             .indices
             .get(&header.index)
@@ -59,7 +62,14 @@ impl Endpoint {
             return;
         }
         let before = session.receive_memory();
-        let room = room.min(MAX_RECEIVE_MEMORY.saturating_sub(before));
+        let most = match side {
+            Side::Listening(Listening {
+                role: Some(Role::Watch { .. }),
+                ..
+            }) => 0,
+            _ => most.min(MAX_RECEIVE_MEMORY),
+        };
+        let room = most.saturating_sub(before);
         let mut happened = Vec::new();
         let result =
             session.handle_data([now, arrived], from, header, datagram, room, &mut happened);

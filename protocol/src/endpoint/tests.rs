@@ -4,11 +4,15 @@ use std::net::Ipv6Addr;
 
 use super::handshakes::{MAX_OF_ADDRESS, PLACES_FOR_KEYS};
 use super::peers::ROLE_TIMEOUT;
+use super::sessions::MAX_TOTAL_MEMORY;
 use super::*;
 use crate::crypto::{Cipher, Keys};
 use crate::fuzzing::Counting;
 use crate::handshake::{Caller, Established};
 use crate::session::{Session, Terms};
+use crate::wire::fragment::Fragment;
+use crate::wire::header::{Header, Kind};
+use crate::wire::item::encode_fragment_head;
 use crate::{Accept, PublicKey};
 
 const NOW: Time = Time::from_nanos(1_000_000_000);
@@ -37,7 +41,7 @@ fn add(relay: &mut Endpoint, remote: SocketAddr, role: Option<Role>) -> PeerId {
         caller: false,
         mtu: 0,
         latency: Duration::from_millis(120),
-        max_frame_size: 1 << 20,
+        max_frame_size: 4 << 20,
         secret: [3; 32],
     };
     let side = Side::Listening(Listening {
@@ -46,7 +50,9 @@ fn add(relay: &mut Endpoint, remote: SocketAddr, role: Option<Role>) -> PeerId {
         since: NOW,
         role,
     });
+    let index = established.local_index;
     let id = relay.add_peer(side, Some(Session::new(NOW, established, terms)));
+    relay.indices.insert(index, id);
     relay.touch(NOW, id);
     id
 }
@@ -90,4 +96,65 @@ fn a_session_that_is_for_nothing_ends_although_it_is_heard() {
     assert!(relay.peers.contains_key(&idle));
     relay.handle_timeout(NOW + ROLE_TIMEOUT);
     assert!(!relay.peers.contains_key(&idle) && relay.peers.contains_key(&watching));
+}
+
+/// Begins frame `number` of this many blocks of 200 symbols; returns the bytes then held for the
+/// peer.
+fn begin_frame(relay: &mut Endpoint, id: PeerId, number: u32, blocks: u8) -> usize {
+    let session = relay.peers[&id].session.as_ref().unwrap();
+    let (index, remote) = (session.indices().next().unwrap(), session.remote());
+    let header = Header {
+        kind: Kind::Data,
+        suite: 0,
+        index,
+        packet_number: number.into(),
+    };
+    let fragment = Fragment {
+        flags: 0,
+        skipped: 0,
+        stream: 0,
+        sequence: number,
+        capture: 0,
+        symbol: 0,
+        k: 200,
+        first_flight: 200,
+        block: 0,
+        blocks,
+        code: 1,
+    };
+    let mut datagram = header.encode().to_vec();
+    encode_fragment_head(&fragment, &mut datagram);
+    datagram.resize(datagram.len() + 1000, 0);
+    Keys::new(Cipher::Aes256Gcm, &[2; 32], &[1; 32]).seal(number.into(), &mut datagram, 0);
+    relay.handle_datagram(NOW, NOW, remote, &mut datagram);
+    let session = relay.peers[&id].session.as_ref().unwrap();
+    session.receive_memory()
+}
+
+#[test]
+fn those_who_hold_much_leave_room_for_others() {
+    let mut relay = relay();
+    let publish = Role::Publish {
+        camera: "door".into(),
+    };
+    let greedy: Vec<PeerId> = (0..64)
+        .map(|host| add(&mut relay, address(1, host), Some(publish.clone())))
+        .collect();
+    for number in 0..20 {
+        for id in &greedy {
+            begin_frame(&mut relay, *id, number, 15);
+        }
+    }
+    assert!(relay.memory > MAX_TOTAL_MEMORY * 8 / 10 && relay.memory < MAX_TOTAL_MEMORY);
+    let camera = add(&mut relay, address(2, 1), Some(publish));
+    for number in 0..4 {
+        let held = begin_frame(&mut relay, camera, number, 2);
+        assert_eq!(held, 400_000 * (number as usize + 1));
+    }
+    // Nobody else but who sends pictures has any.
+    let watch = Role::Watch {
+        camera: "door".into(),
+    };
+    let viewer = add(&mut relay, address(3, 1), Some(watch));
+    assert_eq!(begin_frame(&mut relay, viewer, 0, 1), 0);
 }

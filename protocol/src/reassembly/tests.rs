@@ -171,3 +171,53 @@ fn frames_kept_are_few_however_their_numbers_jump() {
         assert!(stream.frames.len() > 1 && stream.not_sent.is_empty());
     }
 }
+
+#[test]
+fn frames_not_sent_are_kept_once_however_often_that_is_told() {
+    let latency = Duration::from_secs(60);
+    let now = Time::from_nanos(1_000_000_000);
+    for begun in [false, true] {
+        let mut stream = Reassembly::new(0, latency);
+        if begun {
+            assert!(stream.handle_caps(0, 280, "image/jpeg".into()));
+        }
+        let mut clock = Clock::new(latency);
+        clock.observe(now, 0);
+        let mut most = 0;
+        for round in 0..10_000u32 {
+            // Its one symbol is no frame, so that it opens one each time it comes.
+            let fragment = Fragment {
+                k: 1,
+                first_flight: 1,
+                skipped: round as u8,
+                ..one_of_two(300 + round / 100)
+            };
+            stream.handle_fragment(now, &fragment, &[0; 50], 0, LIMITS, TIMING);
+            most = most.max(stream.not_sent.len());
+            stream.poll(now, &clock, |_| {});
+        }
+        assert!(
+            (1..=WINDOW as usize + 255).contains(&most),
+            "{begun}: {most}"
+        );
+    }
+}
+
+#[test]
+fn frames_of_no_stream_go_some_seconds_after_their_deadline() {
+    let latency = Duration::from_millis(120);
+    let mut stream = Reassembly::new(0, latency);
+    let begin = Time::from_nanos(1_000_000_000);
+    let mut clock = Clock::new(latency);
+    clock.observe(begin, 0);
+    for number in 7..10 {
+        let fragment = one_of_two(number);
+        stream.handle_fragment(begin, &fragment, &[0; 50], 0, LIMITS, TIMING);
+    }
+    let until = begin + latency + CAPS_PATIENCE;
+    assert_eq!(stream.poll_timeout(&clock), Some(until));
+    stream.poll(until - Duration::from_nanos(1), &clock, |_| {});
+    assert!(stream.memory() > 0);
+    stream.poll(until, &clock, |_| {});
+    assert_eq!((stream.memory(), stream.poll_timeout(&clock)), (0, None));
+}
