@@ -1,10 +1,11 @@
 //! The sender's clock as the receiver sees it.
 //!
 //! Every fragment tells when its frame was captured on the sender's clock, and arrives at some
-//! time on ours. The smallest difference in each second is the path at its fastest; a line
-//! through those minima gives the clocks' offset and skew. What is handed out follows that line
-//! by at most [`SLEW`], so that capture times never jump unless the sender's clock did, or the
-//! path got so much longer or shorter that frames would be judged by the wrong time.
+//! time on ours. The smallest difference in each second is the path at its fastest, or one with a
+//! queue; a line through those without a queue gives the clocks' offset and skew. What is handed
+//! out follows that line by at most [`SLEW`], and faster only from far above, so that capture times
+//! never jump unless the sender's clock did, or the path got so much longer or shorter that frames
+//! would be judged by the wrong time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,6 +16,12 @@ use crate::Time;
 const HISTORY: usize = 30;
 /// Nanoseconds that the mapping moves per second at most, beside the skew itself.
 const SLEW: f64 = 500_000.0;
+/// Further above the line, in nanoseconds, it moves by its distance in a second: the path was never
+/// seen without a queue before.
+const FAR: f64 = 3_000_000.0;
+/// A minimum that is above another by more, in nanoseconds, beside what skew makes of the time between
+/// them, had a queue.
+const QUEUED: f64 = 3_000_000.0;
 /// Largest skew believed, as a fraction (500 ppm).
 const MAX_SKEW: f64 = 500e-6;
 /// Seconds of minima before a skew is fitted.
@@ -189,25 +196,31 @@ impl Clock {
         self.offset + self.skew * now.since(self.fitted_at).as_nanos() as f64
     }
 
-    /// Least squares through the minima, moved down until none lies below it.
+    /// Least squares through the minima without a queue, moved down until none lies below it.
     fn fit(&mut self, now: Time) {
         let seconds = |at: Time| -now.since(at).as_secs_f64();
         let base = self.minima.back().map_or(0, |m| m.delta);
-        let points = || {
-            self.minima
-                .iter()
-                .map(|m| (seconds(m.at), (m.delta - base) as f64))
+        let points = self.minima.iter();
+        let points = points.map(|m| (seconds(m.at), (m.delta - base) as f64));
+        let points: Vec<_> = points.collect();
+        let free = |(x, y): &(f64, f64)| {
+            let most = |(at, other): &(f64, f64)| other + MAX_SKEW * 1e9 * (x - at).abs() + QUEUED;
+            points.iter().all(|other| *y <= most(other))
         };
-        let n = self.minima.len() as f64;
-        if self.minima.len() >= FIT_AFTER {
-            let (sx, sy) = points().fold((0.0, 0.0), |(sx, sy), (x, y)| (sx + x, sy + y));
+        let free: Vec<_> = points.iter().copied().filter(free).collect();
+        if free.len() >= FIT_AFTER {
+            let n = free.len() as f64;
+            let (sx, sy) = free
+                .iter()
+                .fold((0.0, 0.0), |(sx, sy), (x, y)| (sx + x, sy + y));
             let (mx, my) = (sx / n, sy / n);
-            let (xx, xy) = points().fold((0.0, 0.0), |(xx, xy), (x, y)| {
+            let (xx, xy) = free.iter().fold((0.0, 0.0), |(xx, xy), (x, y)| {
                 (xx + (x - mx) * (x - mx), xy + (x - mx) * (y - my))
             });
             self.skew = (xy / xx / 1e9).clamp(-MAX_SKEW, MAX_SKEW);
         }
-        let lowest = points()
+        let lowest = points
+            .iter()
             .map(|(x, y)| y - self.skew * x * 1e9)
             .fold(f64::INFINITY, f64::min);
         self.offset = base as f64 + lowest;
@@ -221,10 +234,11 @@ impl Clock {
         let settling = now.since(self.started) < Duration::from_secs(1);
         let target = self.line(now);
         let carried = self.applied + self.skew * passed.as_nanos() as f64;
-        let most = if settling {
-            f64::INFINITY
-        } else {
-            SLEW * passed.as_secs_f64()
+        let above = carried - target;
+        let most = match above > FAR {
+            _ if settling => f64::INFINITY,
+            true => above * passed.as_secs_f64().min(1.0),
+            false => SLEW * passed.as_secs_f64(),
         };
         self.applied = carried + (target - carried).clamp(-most, most);
         self.applied_at = now;

@@ -43,6 +43,10 @@ const MAX_PAUSE: Duration = Duration::from_millis(400);
 const TELLING_PAUSE: Duration = Duration::from_millis(40);
 /// and one that is not shortened by this share of the pause is no queue: the path is longer.
 const SHORTENED: f64 = 0.25;
+/// A path that seems to have got longer is given this share of the target
+const DOUBT: f64 = 0.75;
+/// for so long: that empties a queue, should it be one after all, and the fastest way is seen.
+const DOUBTED_FOR: Duration = Duration::from_millis(500);
 /// Growth per second, as a share, of a target of one bit per second while the path is clear; of
 /// others it is the share by the root: 12 % at 4 Mbit/s.
 const INCREASE: f64 = 240.0;
@@ -121,6 +125,8 @@ pub(crate) struct Rate {
     evened: Option<Time>,
     /// The path was found to have got longer.
     longer: bool,
+    /// When that was, and the target then, while it is doubted.
+    doubted: Option<(Time, f64)>,
 }
 
 impl Rate {
@@ -186,6 +192,12 @@ impl Rate {
             self.judge_drain(stood);
         }
         self.even_out(now);
+        if let Some((_, before)) = self
+            .doubted
+            .take_if(|(since, _)| now.since(*since) >= DOUBTED_FOR)
+        {
+            self.target = self.target.map(|target| target.max(before));
+        }
         let limit = queue_limit(budget);
         let Some(congestion) = self.congestion(now, limit) else {
             self.grow(now);
@@ -242,6 +254,8 @@ impl Rate {
                 self.measure.forget_base();
                 self.overloaded = None;
                 self.longer = true;
+                self.doubted = self.target.map(|target| (now, target));
+                self.target = self.target.map(|target| (target * DOUBT).max(MIN_TARGET));
                 return None;
             }
         }
@@ -268,6 +282,7 @@ impl Rate {
     /// Lowers the target; `None` where nothing is known of what to lower it to.
     fn decrease(&mut self, now: Time, congestion: Congestion) -> Option<()> {
         let delivered = self.measure.delivered()?;
+        self.doubted = None;
         let below = match (congestion, self.measure.capacity(), self.target) {
             (Congestion::Slight, _, target) => {
                 let share = self.told_share(now).unwrap_or(1.0);
@@ -316,7 +331,8 @@ impl Rate {
         self.grown = now;
         let clear = now.since(self.congested);
         if let Some(target) = self.target.filter(|_| clear >= CLEAR_FOR) {
-            let near = NEAR.contains(&(self.measure.offered(now) / self.carried));
+            let more = self.told_share(now).is_some_and(|share| share > 1.0);
+            let near = more || NEAR.contains(&(self.measure.offered(now) / self.carried));
             let usual = INCREASE * target.sqrt();
             let faster = FASTEST.min(1.0 + clear.as_secs_f64() / FASTER_AFTER.as_secs_f64());
             let fair = INCREASE_NEAR * (NEAR_TARGET / target).powf(NEAR_POWER);

@@ -199,6 +199,43 @@ fn a_path_that_gets_longer_loses_nothing_and_a_shorter_one_what_is_under_way() {
     }
 }
 
+/// By how many microseconds frames bear a later capture time than the path at its fastest makes it, in
+/// each second of a session that begins before a queue of so many milliseconds, which is gone in the
+/// second at `empties`. Jitter is 2 ms.
+fn begun_before_a_queue(queue: u64, empties: u64) -> Vec<(i64, i64)> {
+    let path = |queue| Conditions {
+        jitter: ms(2),
+        ..Conditions::clean(ms(10 + queue))
+    };
+    let mut world = World::new(queue, path(queue));
+    world.start_relay();
+    world.start(CAMERA, Default::default());
+    let peer = world.publish(CAMERA, "door");
+    until_frame(&mut world, CAMERA, peer, ms(1000));
+    let mut errors = Vec::new();
+    for second in 0..60u64 {
+        let left = queue.saturating_sub(queue * (second + 1).saturating_sub(empties));
+        world.path = path(left);
+        world.events.clear();
+        world.stream(CAMERA, peer, 30, FRAME, 20_000);
+        errors.extend(world.frames(RELAY).into_iter().map(error));
+    }
+    errors
+}
+
+#[test]
+fn a_session_that_begins_before_a_full_queue_tells_true_times_soon_after_it_empties() {
+    for (queue, empties) in [(20, 3), (40, 10), (55, 3), (55, 20)] {
+        let errors = begun_before_a_queue(queue, empties);
+        assert!(errors.len() >= 1790, "{} of 1800", errors.len());
+        let late = |second: usize| (errors[second * 30].1 - 10_000_000) / 1000;
+        let late: Vec<_> = (0..59).map(late).collect();
+        println!("{queue} ms until {empties} s: {late:?} us");
+        let soon = empties as usize + 5;
+        assert!(late[soon..].iter().all(|late| *late < 3000));
+    }
+}
+
 #[test]
 fn frames_of_an_encoder_that_falls_behind_come_as_late_as_they_left() {
     let (mut world, peer) = published(6, Conditions::clean(ms(10)), HostClock::default());

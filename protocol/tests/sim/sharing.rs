@@ -114,6 +114,8 @@ enum Kick {
     Held(Duration),
     /// For so long nothing enters the path.
     Stall(Duration),
+    /// The path carries so many bits per second from then on.
+    Carries(u64),
 }
 
 #[derive(Clone, Debug)]
@@ -259,6 +261,7 @@ fn run(scenario: &Scenario) -> Came {
         match kick.take_if(|_| second >= 30) {
             Some(Kick::Held(time)) => world.hold(RELAY, time),
             Some(Kick::Stall(time)) => world.stalled = now + time,
+            Some(Kick::Carries(rate)) => world.path.rate = rate,
             Some(Kick::Lost) => world.deaf = Some((address(NAMES[0]), now + ms(300))),
             None => {}
         }
@@ -398,7 +401,7 @@ fn what_holds_one_or_all_up_for_a_moment_is_got_over_10_seconds_later() {
 
 #[test]
 fn one_that_wants_little_leaves_the_rest_to_the_others() {
-    for seed in 1..=2 {
+    for seed in 1..=8 {
         let scenario = Scenario {
             dark: 0..SECONDS,
             ..usual(seed)
@@ -423,5 +426,19 @@ fn those_on_paths_of_their_own_get_what_these_carry() {
         for (rate, carries) in rates.iter().zip(paths) {
             assert!(*rate > 0.8 * carries as f64, "{rate} of {carries}");
         }
+    }
+}
+
+#[test]
+fn those_whose_path_gets_wider_have_it_within_15_seconds() {
+    for seed in 1..=4 {
+        let scenario = Scenario {
+            rate: 6_000_000,
+            kick: Some(Kick::Carries(24_000_000)),
+            ..usual(seed)
+        };
+        let rates = run(&scenario).rates(45..60);
+        println!("{rates:.0?}");
+        assert!(rates.iter().sum::<f64>() > 19_000_000.0, "{rates:.0?}");
     }
 }
