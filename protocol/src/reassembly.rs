@@ -119,6 +119,8 @@ pub(crate) struct Timing {
     pub(crate) jitter: Duration,
     /// Losses cluster: reports sent soon after one another may all get lost.
     pub(crate) clustered: bool,
+    /// Symbols wait in a queue: it may be its end that loses them, and what comes is of use soon.
+    pub(crate) queued: bool,
 }
 
 /// A report that may get lost, and with it a round, is repeated after this time.
@@ -132,18 +134,33 @@ const LAST_REPORT: [Duration; 5] = [
     Duration::from_millis(16),
 ];
 
-/// Where losses cluster it is, and goes on being, repeated after this time at most.
-const CLUSTERED_REPORT: Duration = Duration::from_millis(5);
+/// Where losses cluster the others are repeated after these, and all go on being repeated,
+const CLUSTERED_REPORT: [Duration; 3] = [
+    Duration::from_millis(8),
+    Duration::from_millis(12),
+    Duration::from_millis(20),
+];
+/// each time by twice as many datagrams, up to so many: a burst takes what is sent soon after one
+/// another, and every time, but hardly every datagram, wakes a thread at either end.
+const MOST_COPIES: usize = 4;
+/// Where they may be a queue's each is repeated after this time at most: the rate follows them.
+const QUEUED_REPORT: Duration = Duration::from_millis(5);
 
 /// When a report is repeated that was sent `sent` times more.
-fn repeated_after(sent: usize, last: bool, clustered: bool) -> Option<Duration> {
-    let waits: &[Duration] = if last { &LAST_REPORT } else { &REPEATED_REPORT };
-    let wait = waits.get(sent).copied();
-    if clustered {
-        Some(wait.map_or(CLUSTERED_REPORT, |wait| wait.min(CLUSTERED_REPORT)))
+fn repeated_after(sent: usize, last: bool, timing: Timing) -> Option<Duration> {
+    let (clustered, queued) = (timing.clustered, timing.clustered && timing.queued);
+    let waits: &[Duration] = match (last, clustered && !queued) {
+        (true, _) => &LAST_REPORT,
+        (false, true) => &CLUSTERED_REPORT,
+        (false, false) => &REPEATED_REPORT,
+    };
+    let for_ever = waits.last().filter(|_| clustered);
+    let wait = waits.get(sent).or(for_ever).copied()?;
+    Some(if queued {
+        wait.min(QUEUED_REPORT)
     } else {
         wait
-    }
+    })
 }
 
 /// Limits that the stream keeps to.
@@ -487,15 +504,17 @@ impl Reassembly {
             .filter(|(_, open)| !matches!(open.slot, Slot::Whole { .. }))
     }
 
-    /// Appends what frames lack whose first flight is over, and plans the next report.
+    /// Appends what frames lack whose first flight is over, and plans the next report. Returns
+    /// how many datagrams are to carry this one.
     pub(crate) fn report(
         &mut self,
         now: Time,
         clock: &Clock,
         timing: Timing,
         out: &mut Vec<Deficit>,
-    ) {
+    ) -> usize {
         let (stream, latency) = (self.stream, self.latency);
+        let mut copies = 1;
         for (number, open) in &mut self.frames {
             let blocks = match &open.slot {
                 Slot::Whole { .. } => continue,
@@ -522,11 +541,18 @@ impl Reassembly {
                 open.next_round = Some(next).filter(answered);
             }
             let last = open.next_round.is_none();
-            let repeat = repeated_after(open.sent, last, timing.clustered).map(|wait| now + wait);
+            let repeat = repeated_after(open.sent, last, timing).map(|wait| now + wait);
+            if timing.clustered && !timing.queued {
+                copies = copies.max(MOST_COPIES.min(1 << open.sent.min(8)));
+            }
             open.sent += 1;
-            let repeat = repeat.filter(answered);
+            // Shortly before the next one it says nothing that that will not.
+            let next = open.next_round.filter(|_| !timing.queued);
+            let next = next.map(|next| next.offset(-(timing.rtt.as_nanos() as i64) / 4));
+            let repeat = repeat.filter(|at| answered(at) && next.is_none_or(|next| *at <= next));
             open.report_at = [repeat, open.next_round].into_iter().flatten().min();
         }
+        copies
     }
 
     fn complete(&mut self, number: u64) -> Outcome {

@@ -67,6 +67,7 @@ pub fn reassembly(data: &[u8]) {
         tail: Duration::from_millis(3),
         jitter: Duration::from_millis(2),
         clustered: true,
+        queued: false,
     };
     while !input.is_empty() {
         let op = input.u8();

@@ -3,7 +3,7 @@
 use super::*;
 
 /// When reports are sent of a frame of which one of two symbols came, in milliseconds.
-fn reports(latency: u64, rtt: u64, clustered: bool) -> Vec<u64> {
+fn reports(latency: u64, rtt: u64, [clustered, queued]: [bool; 2]) -> Vec<u64> {
     let ms = Duration::from_millis;
     let mut stream = Reassembly::new(0, ms(latency));
     let fragment = Fragment {
@@ -25,6 +25,7 @@ fn reports(latency: u64, rtt: u64, clustered: bool) -> Vec<u64> {
         tail: ms(3),
         jitter: ms(2),
         clustered,
+        queued,
     };
     let limits = Limits {
         frame: 1000,
@@ -35,9 +36,10 @@ fn reports(latency: u64, rtt: u64, clustered: bool) -> Vec<u64> {
     stream.handle_fragment(begin, &fragment, &[0; 50], 0, limits, timing);
     let mut at = Vec::new();
     while let Some(now) = stream.report_due() {
-        at.push(now.since(begin).as_millis() as u64);
+        let millis = now.since(begin).as_millis() as u64;
         let mut deficits = Vec::new();
-        stream.report(now, &clock, timing, &mut deficits);
+        let copies = stream.report(now, &clock, timing, &mut deficits);
+        at.extend(std::iter::repeat_n(millis, copies));
         assert_eq!(deficits[0].blocks, [1]);
     }
     at
@@ -46,19 +48,36 @@ fn reports(latency: u64, rtt: u64, clustered: bool) -> Vec<u64> {
 #[test]
 fn reports_are_repeated_while_an_answer_could_come_in_time() {
     // A round takes 42 ms and an answer 40 ms.
-    assert_eq!(reports(120, 40, false), [0, 5, 42, 43, 45, 49, 57, 73]);
-    assert_eq!(reports(90, 40, false), [0, 5, 42, 43, 45, 49]);
-    assert_eq!(reports(50, 40, false), [0, 1, 3, 7]);
-    assert_eq!(reports(30, 40, false), [0]);
+    let reports = |latency| reports(latency, 40, [false, false]);
+    assert_eq!(reports(120), [0, 5, 42, 43, 45, 49, 57, 73]);
+    assert_eq!(reports(90), [0, 5, 42, 43, 45, 49]);
+    assert_eq!(reports(50), [0, 1, 3, 7]);
+    assert_eq!(reports(30), [0]);
 }
 
 #[test]
 fn where_losses_cluster_reports_go_on() {
+    let reports = |latency| reports(latency, 40, [true, false]);
     assert_eq!(
-        reports(90, 40, true),
+        reports(90),
+        [
+            0, 8, 8, 20, 20, 20, 20, 42, 43, 43, 45, 45, 45, 45, 49, 49, 49, 49
+        ]
+    );
+    assert_eq!(
+        reports(60),
+        [0, 1, 1, 3, 3, 3, 3, 7, 7, 7, 7, 15, 15, 15, 15]
+    );
+}
+
+#[test]
+fn where_a_queue_may_lose_them_reports_go_on_every_5_ms() {
+    let reports = |latency| reports(latency, 40, [true, true]);
+    assert_eq!(
+        reports(90),
         [0, 5, 10, 15, 20, 25, 30, 35, 40, 42, 43, 45, 49]
     );
-    assert_eq!(reports(60, 40, true), [0, 1, 3, 7, 12, 17]);
+    assert_eq!(reports(60), [0, 1, 3, 7, 12, 17]);
 }
 
 #[test]
@@ -121,6 +140,7 @@ const TIMING: Timing = Timing {
     tail: Duration::from_millis(3),
     jitter: Duration::from_millis(2),
     clustered: false,
+    queued: false,
 };
 
 const LIMITS: Limits = Limits {

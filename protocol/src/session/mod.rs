@@ -27,8 +27,9 @@ use crate::reassembly::{Limits, Outcome, Output};
 use crate::replay::ReplayWindow;
 use crate::stats::{Received, Sent};
 use crate::wire::control::Message;
+use crate::wire::feedback::Feedback;
 use crate::wire::fragment::Fragment;
-use crate::wire::header::{Header, Kind, MAX_PACKET_NUMBER, TAG_LEN};
+use crate::wire::header::{HEADER_LEN, Header, Kind, MAX_PACKET_NUMBER, TAG_LEN};
 use crate::wire::item::{Item, Items, encode_feedback, pad};
 use crate::{Error, Frame, LatePolicy, MAX_STREAMS, Rejection, Stats, Time};
 
@@ -512,8 +513,17 @@ impl Session {
         self.send_close(now);
         if self.small_due(now) <= now {
             let start = self.begin(buffer);
-            self.write_small(now, start, buffer);
-            return Some(self.seal(start, buffer));
+            let again = self.write_small(now, start, buffer);
+            let size = self.seal(start, buffer);
+            if let Some((feedback, copies)) = again {
+                for _ in 1..copies.min(max_segments) {
+                    let start = self.begin(buffer);
+                    encode_feedback(&feedback, size - HEADER_LEN - TAG_LEN, buffer);
+                    pad(start + size - TAG_LEN, buffer);
+                    self.seal(start, buffer);
+                }
+            }
+            return Some(size);
         }
         if let Some(Probe { clock, size }) = self.mtu.take_probe() {
             let start = self.begin(buffer);
@@ -561,7 +571,14 @@ impl Session {
         len
     }
 
-    fn write_small(&mut self, now: Time, start: usize, buffer: &mut Vec<u8>) {
+    /// Writes all but media; returns the report that it holds, and how many datagrams are to carry
+    /// that.
+    fn write_small(
+        &mut self,
+        now: Time,
+        start: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Option<(Feedback, usize)> {
         if self.ping_due(now) <= now {
             self.last_ping = Some(now);
             Item::Ping {
@@ -582,12 +599,15 @@ impl Session {
             Item::PathResponse { token }.encode(buffer);
         }
         let limit = start + usize::from(BASE_MTU) - TAG_LEN;
+        let mut again = None;
         if self.receiver.report_due().is_some_and(|due| due <= now) {
-            let feedback = self.receiver.report(now, self.rtt.unwrap_or(INITIAL_RTT));
+            let (feedback, copies) = self.receiver.report(now, self.rtt.unwrap_or(INITIAL_RTT));
             encode_feedback(&feedback, limit - buffer.len(), buffer);
+            again = Some((feedback, copies));
         }
         self.control
             .write(now, self.control_timeout(), limit, buffer);
+        again
     }
 
     // Receiving.

@@ -24,6 +24,8 @@ const SAMPLE_INTERVAL: Duration = Duration::from_millis(3);
 const MIN_TAIL: Duration = Duration::from_millis(3);
 /// Share of packets lost above which it is likely that a burst takes the reports of a frame.
 const MUCH_LOSS: f64 = 0.02;
+/// Spread above which a path may have a queue, at whose end packets are lost.
+const QUEUED: Duration = Duration::from_millis(12);
 /// Frames whose spread is remembered.
 const SPREADS: usize = 128;
 /// What the newest interval weighs in the rate of what comes.
@@ -150,6 +152,7 @@ impl Receiver {
             tail: MIN_TAIL.max(self.gap * 2).max(self.reorder.window()),
             jitter: Duration::from_millis(2) + self.spread().min(rtt) / 4,
             clustered: self.loss.clustering() > CLUSTERED && self.loss() > MUCH_LOSS,
+            queued: self.spread() > QUEUED,
         }
     }
 
@@ -303,14 +306,16 @@ impl Receiver {
         repairs.chain(regular).min()
     }
 
-    pub(crate) fn report(&mut self, now: Time, rtt: Duration) -> Feedback {
+    /// What to report, and how many datagrams are to carry it.
+    pub(crate) fn report(&mut self, now: Time, rtt: Duration) -> (Feedback, usize) {
         (self.unreported, self.report_now) = (None, false);
         let timing = self.timing(rtt);
         let (at, largest) = self.largest.unwrap_or((now, 0));
         let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
         let mut deficits = Vec::new();
+        let mut copies = 1;
         for stream in self.streams.values_mut() {
-            stream.report(now, &self.clock, timing, &mut deficits);
+            copies = copies.max(stream.report(now, &self.clock, timing, &mut deficits));
         }
         // The newest is one in any case: what came before it is then accounted for.
         let newest = (at, largest);
@@ -331,7 +336,7 @@ impl Receiver {
                 })
             })
             .collect();
-        Feedback {
+        let feedback = Feedback {
             largest,
             age: micros(now.since(at)),
             packets: self.packets,
@@ -342,7 +347,8 @@ impl Receiver {
             reorder: micros(timing.reorder),
             samples,
             deficits,
-        }
+        };
+        (feedback, copies)
     }
 
     /// The sum of all streams' counters.

@@ -227,6 +227,8 @@ pub(crate) struct Sender {
     /// Largest packet number that the receiver reported, and whether it lacked anything then.
     reported: u64,
     lacking: bool,
+    /// The newest report: its largest packet number, how old that was, and how many came.
+    newest_report: Option<(u64, u32, u32)>,
     pacer: Pacer,
     /// When what was accepted will have left at the target bitrate.
     accepted_until: Time,
@@ -264,6 +266,7 @@ impl Sender {
             overhead: Overhead::default(),
             reported: 0,
             lacking: false,
+            newest_report: None,
             pacer: Pacer::default(),
             accepted_until: Time::default(),
             counters: SendCounters::default(),
@@ -665,6 +668,11 @@ impl Sender {
         feedback: &Feedback,
         rtt: Duration,
     ) {
+        // A copy of the one before has nothing to add.
+        let report = (feedback.largest, feedback.age, feedback.packets);
+        if self.newest_report.replace(report) == Some(report) {
+            return;
+        }
         self.reported = self.reported.max(feedback.largest);
         self.lacking = !feedback.deficits.is_empty();
         self.path = Path {
