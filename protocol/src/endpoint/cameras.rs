@@ -71,6 +71,13 @@ impl Endpoint {
             .iter()
             .filter_map(|(id, peer)| Some((*id, self.refused(*id, peer)?)));
         for (id, reason) in refused.collect::<Vec<_>>() {
+            let session = self
+                .peers
+                .get_mut(&id)
+                .and_then(|peer| peer.session.as_mut());
+            if let Some(session) = session {
+                session.send_away(now, reason.clone());
+            }
             self.close(now, id, reason);
         }
     }

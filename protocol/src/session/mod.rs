@@ -275,6 +275,12 @@ impl Session {
         });
     }
 
+    /// Ends the session at once: what was handed over is not the other side's any more.
+    pub(crate) fn send_away(&mut self, now: Time, reason: Rejection) {
+        self.sender.drop_all();
+        self.close(now, reason);
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.is_some()
     }

@@ -507,6 +507,15 @@ impl Sender {
         self.queue.is_empty() && self.repairs.is_empty() && reported && !self.lacking
     }
 
+    /// Drops what waits to leave, and what could be repaired.
+    pub(crate) fn drop_all(&mut self) {
+        self.counters.frames_dropped += self.queue.len() as u64;
+        self.queue.clear();
+        self.history.clear();
+        self.repairs.clear();
+        (self.queued_bytes, self.history_bytes, self.lacking) = (0, 0, false);
+    }
+
     // What leaves.
 
     /// Bytes of the next datagram, where one may leave now.

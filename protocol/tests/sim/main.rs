@@ -10,6 +10,7 @@ mod path;
 mod rate;
 mod refusals;
 mod repair;
+mod replays;
 mod sessions;
 mod sharing;
 mod streams;

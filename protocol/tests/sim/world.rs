@@ -108,6 +108,8 @@ pub struct World {
     pub sent_by_camera: u64,
     /// What the camera at [`CAMERA`] sent, where that is wanted.
     pub tap: Option<Vec<Vec<u8>>>,
+    /// The same of what the relay sent.
+    pub tap_of_relay: Option<Vec<Vec<u8>>>,
     /// Bytes that went to addresses of [`is_nobody`].
     pub sent_to_nobody: u64,
     /// When each frame was handed over at [`RELAY`], and when it was captured.
@@ -152,6 +154,7 @@ impl World {
             datagrams: 0,
             sent_by_camera: 0,
             tap: None,
+            tap_of_relay: None,
             sent_to_nobody: 0,
             arrivals: Vec::new(),
             latency: LATENCY,
@@ -346,6 +349,11 @@ impl World {
                             .as_mut()
                             .into_iter()
                             .for_each(|tap| tap.push(datagram.to_vec()));
+                    }
+                    if from == relay
+                        && let Some(tap) = &mut self.tap_of_relay
+                    {
+                        tap.push(datagram.to_vec());
                     }
                     let enters = match transmit.remote == relay {
                         true => self.now.max(self.stalled),
