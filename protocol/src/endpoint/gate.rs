@@ -12,6 +12,8 @@ use crate::{Random, Time};
 
 /// Handshakes that are answered without proof: each second, and at once.
 const STRANGERS: Rate = Rate::new(100.0, 100.0);
+/// Nobody is answered without proof while so many sessions wait for their callers.
+const MAX_STRANGERS: usize = 64;
 /// Handshakes of one address (IPv6: of one /64) that are answered with proof.
 const ADDRESS: Rate = Rate::new(32.0, 64.0);
 /// COOKIE_REPLYs.
@@ -99,12 +101,14 @@ impl Gate {
         }
     }
 
-    /// What to do about a HANDSHAKE_INIT that came from `from`.
+    /// What to do about a HANDSHAKE_INIT that came from `from`, where `unproved` sessions wait for
+    /// their callers to show that they have the keys.
     pub(super) fn admit(
         &mut self,
         now: Time,
         from: SocketAddr,
         init: &Init<'_>,
+        unproved: usize,
         random: &mut dyn Random,
     ) -> Admission {
         // Only what is proved counts against an address, so that nobody uses up another's share.
@@ -115,7 +119,7 @@ impl Gate {
                 false => Admission::Refused,
             };
         }
-        if self.strangers.take(STRANGERS, now) {
+        if unproved < MAX_STRANGERS && self.strangers.take(STRANGERS, now) {
             Admission::Welcome
         } else if !proved && self.cookies.take(COOKIES, now) {
             Admission::Prove(self.cookie(now, from, random))
@@ -204,7 +208,7 @@ mod tests {
 
         fn ask(&self, gate: &mut Gate, now: Time, from: SocketAddr) -> Admission {
             let init = self.keys.read(&self.init).unwrap();
-            gate.admit(now, from, &init, &mut Counting(now.as_nanos()))
+            gate.admit(now, from, &init, 0, &mut Counting(now.as_nanos()))
         }
 
         fn prove(&mut self, cookie: Cookie) {

@@ -132,7 +132,11 @@ impl Endpoint {
             self.admissions.refused += 1;
             return;
         }
-        match self.gate.admit(now, from, &init, &mut *self.random) {
+        let unproved = self.unproved.len();
+        match self
+            .gate
+            .admit(now, from, &init, unproved, &mut *self.random)
+        {
             Admission::Welcome => {}
             Admission::Prove(cookie) if self.loose.len() + ANSWERS_ONLY < MAX_LOOSE => {
                 let mut nonce = [0; 12];

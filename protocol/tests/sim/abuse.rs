@@ -251,3 +251,61 @@ fn a_camera_hears_at_once_that_a_relay_with_keys_was_restarted() {
     let took = until_frame(&mut world, CAMERA, peer, ms(2000));
     assert!(took < ms(500), "{took:?}");
 }
+
+#[test]
+fn strangers_without_proof_take_few_places_for_some_seconds_and_keep_nobody_out() {
+    /// Places that strangers take at most, and for how long.
+    const PLACES: u32 = 64;
+    const FOR: Duration = Duration::from_secs(5);
+    for known in [false, true] {
+        let mut world = World::new(25, Conditions::clean(ms(5)));
+        let accept = if known { Accept::Known } else { Accept::Lan };
+        let token = relay_with_key(&mut world, accept, &["door"]);
+        let token = known.then_some(token);
+        let name = if known { "door" } else { "gate" };
+        let mut asked = 0;
+        let mut ask = |world: &mut World| {
+            let before = world.sent_to_nobody;
+            let question = init(asked.into(), token.clone());
+            world.inject_from(spoofed(asked), RELAY, question.clone());
+            asked += 1;
+            world.run(ms(0));
+            let answer = world.sent_to_nobody - before;
+            assert!(answer < question.len() as u64, "{answer} bytes");
+        };
+        // No load: a few, and slowly, all the same.
+        for number in 0..PLACES {
+            ask(&mut world);
+            world.run(ms(20));
+            let admissions = world.host(RELAY).admissions();
+            assert_eq!(
+                (admissions.answered, admissions.cookies),
+                (u64::from(number) + 1, 0)
+            );
+            assert_eq!(admissions.unproved as u32, number + 1);
+        }
+        ask(&mut world);
+        let admissions = world.host(RELAY).admissions();
+        assert_eq!(
+            (admissions.answered, admissions.cookies),
+            (u64::from(PLACES), 1)
+        );
+        // Who gets what is sent to his address comes in, a round trip later.
+        let peer = publish_with(&mut world, CAMERA, name, token.clone());
+        let took = until_frame(&mut world, CAMERA, peer, ms(1000));
+        assert!(took < ms(60), "{took:?}");
+        // Whatever goes on meanwhile, strangers have no more places than that.
+        for _ in 0..2000 {
+            ask(&mut world);
+            world.run(ms(10));
+            let admissions = world.host(RELAY).admissions();
+            assert!(admissions.unproved as u32 <= PLACES, "{admissions:?}");
+        }
+        let answered = world.host(RELAY).admissions().answered;
+        // 20 s and what came before.
+        assert!(answered <= u64::from(PLACES) * 6 + 1, "{answered}");
+        world.run(FOR);
+        let admissions = world.host(RELAY).admissions();
+        assert_eq!((admissions.unproved, admissions.sessions), (0, 1));
+    }
+}

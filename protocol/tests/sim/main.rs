@@ -4,6 +4,7 @@ mod abuse;
 mod breadth;
 mod clocks;
 mod gaps;
+mod lasting;
 mod longer;
 mod lulls;
 mod path;

@@ -10,7 +10,7 @@ use camrelay_protocol::{
     Random, ReceivedFrame, Role, Time,
 };
 
-use path_emulator::{Conditions, Path, Rng};
+use path_emulator::{Conditions, Nat, Path, Rng};
 
 pub const RELAY: &str = "10.0.0.1:8000";
 pub const CAMERA: &str = "10.0.0.2:40000";
@@ -82,6 +82,8 @@ pub struct World {
     pub rates: BTreeMap<SocketAddr, u64>,
     paths: BTreeMap<(SocketAddr, SocketAddr), Path>,
     hosts: BTreeMap<SocketAddr, Endpoint>,
+    /// Hosts behind a NAT, which has their address outside, and a port for them.
+    pub nats: BTreeMap<SocketAddr, Nat>,
     /// Clocks that are not right.
     pub clocks: BTreeMap<SocketAddr, HostClock>,
     flights: BTreeMap<(Time, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
@@ -139,6 +141,7 @@ impl World {
             rates: BTreeMap::new(),
             paths: BTreeMap::new(),
             hosts: BTreeMap::new(),
+            nats: BTreeMap::new(),
             clocks: BTreeMap::new(),
             flights: BTreeMap::new(),
             held_up: None,
@@ -178,12 +181,16 @@ impl World {
     }
 
     pub fn start_relay(&mut self) {
+        self.start_relay_at(RELAY);
+    }
+
+    pub fn start_relay_at(&mut self, at: &str) {
         let access = Access {
             accept: Accept::Lan,
             known: Vec::new(),
         };
         self.start(
-            RELAY,
+            at,
             Config {
                 access: Some(access),
                 ..Config::default()
@@ -193,7 +200,17 @@ impl World {
 
     /// Takes an endpoint away without a word.
     pub fn kill(&mut self, at: &str) {
-        self.hosts.remove(&address(at)).expect("it runs");
+        drop(self.take(at));
+    }
+
+    /// Takes an endpoint away for a while.
+    pub fn take(&mut self, at: &str) -> Endpoint {
+        self.hosts.remove(&address(at)).expect("it runs")
+    }
+
+    /// Brings it back.
+    pub fn put(&mut self, at: &str, endpoint: Endpoint) {
+        self.hosts.insert(address(at), endpoint);
     }
 
     /// What the clock of a host shows.
@@ -203,9 +220,9 @@ impl World {
 
     /// Lets `duration` pass while a host and its clock stand still.
     pub fn suspend(&mut self, at: &str, duration: Duration) {
-        let endpoint = self.hosts.remove(&address(at)).expect("it runs");
+        let endpoint = self.take(at);
         self.run(duration);
-        self.hosts.insert(address(at), endpoint);
+        self.put(at, endpoint);
         self.step(at, -(duration.as_nanos() as i64));
     }
 
@@ -216,8 +233,8 @@ impl World {
 
     /// Moves an endpoint to another address.
     pub fn move_host(&mut self, from: &str, to: &str) {
-        let endpoint = self.hosts.remove(&address(from)).expect("it runs");
-        self.hosts.insert(address(to), endpoint);
+        let endpoint = self.take(from);
+        self.put(to, endpoint);
     }
 
     pub fn host(&mut self, at: &str) -> &mut Endpoint {
@@ -229,8 +246,18 @@ impl World {
     }
 
     pub fn connect_with(&mut self, at: &str, role: Role, token: Option<CameraToken>) -> PeerId {
+        self.connect_to(RELAY, at, role, token)
+    }
+
+    pub fn connect_to(
+        &mut self,
+        relay: &str,
+        at: &str,
+        role: Role,
+        token: Option<CameraToken>,
+    ) -> PeerId {
         let connect = Connect {
-            remote: address(RELAY),
+            remote: address(relay),
             token,
             role,
             latency: self.latency,
@@ -283,6 +310,16 @@ impl World {
         });
         let until = self.held.get(&at).copied().max(regularly);
         until.filter(|until| *until > self.now)
+    }
+
+    /// Which host gets what is sent to an address; `None` where a NAT does not know of any.
+    fn inside(&self, to: SocketAddr) -> Option<SocketAddr> {
+        let behind = self.nats.iter().find(|(host, _)| host.ip() == to.ip());
+        match behind {
+            Some((host, _)) if *host == to => Some(to),
+            Some((host, nat)) => nat.knows(to.port(), self.now.as_nanos()).then_some(*host),
+            None => Some(to),
+        }
     }
 
     /// Has the relay's thread wait while nothing that comes can be of use, as ports do.
@@ -366,13 +403,17 @@ impl World {
                         Some((_, Mishap::Twice)) => (2, Duration::ZERO),
                         Some((_, Mishap::Late(late))) => (1, late),
                     };
+                    let outside = self.nats.get_mut(&from).map(|nat| {
+                        let port = nat.leave(self.now.as_nanos());
+                        SocketAddr::new(from.ip(), port)
+                    });
                     let ways = path.send(enters.as_nanos(), datagram.len());
                     for at in ways.iter().cycle().take(ways.len() * copies) {
                         let at = Time::from_nanos(*at) + late;
                         self.counter += 1;
                         self.flights.insert(
                             (at, self.counter),
-                            (from, transmit.remote, datagram.to_vec()),
+                            (outside.unwrap_or(from), transmit.remote, datagram.to_vec()),
                         );
                     }
                 }
@@ -425,6 +466,9 @@ impl World {
             while let Some(entry) = self.flights.first_entry().filter(|e| e.key().0 <= self.now) {
                 let (at, number) = *entry.key();
                 let (from, to, mut datagram) = entry.remove();
+                let Some(to) = self.inside(to) else {
+                    continue;
+                };
                 if let Some(until) = self.held_until(to) {
                     self.came.entry(number).or_insert(at);
                     held.push(((until, number), (from, to, datagram)));

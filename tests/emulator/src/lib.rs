@@ -4,11 +4,13 @@
 //! lengths: a simulation asks it in virtual time, [`Proxy`] in real time, between real sockets.
 //! The program `path-emulator` is a proxy to put between a camera and a relay by hand.
 
+mod nat;
 mod proxy;
 mod text;
 
 use std::time::Duration;
 
+pub use nat::Nat;
 pub use proxy::{Counters, Direction, MAX_CLIENTS, MAX_QUEUED, MAX_QUEUED_BYTES, Proxy, Route};
 
 /// A small seeded generator (the constants of Knuth's MMIX).
