@@ -1,6 +1,6 @@
 //! The control channel: messages arrive once and in order.
 //!
-//! A message is cut into pieces of at most [`MAX_PIECE`] bytes, each with a sequence number; at
+//! A message is cut into pieces of [`PIECE`] bytes, each with a sequence number; at
 //! most [`WINDOW`] are under way, resent until the other side acknowledges them cumulatively.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -10,7 +10,9 @@ use crate::Time;
 use crate::wire::control::Message;
 use crate::wire::item::Item;
 
-/// Longest piece, in bytes.
+/// Bytes of a piece that is sent: what every path carries.
+const PIECE: usize = 400;
+/// Longest piece taken, in bytes.
 pub(crate) const MAX_PIECE: usize = 1000;
 /// Pieces under way at once.
 pub(crate) const WINDOW: u16 = 8;
@@ -45,11 +47,11 @@ impl Control {
     /// Queues a message.
     pub(crate) fn send(&mut self, message: &Message) -> Result<(), Broken> {
         let bytes = message.encode();
-        let count = bytes.len().div_ceil(MAX_PIECE);
+        let count = bytes.len().div_ceil(PIECE);
         if self.pieces.len() + count > MAX_WAITING {
             return Err(Broken);
         }
-        for (i, piece) in bytes.chunks(MAX_PIECE).enumerate() {
+        for (i, piece) in bytes.chunks(PIECE).enumerate() {
             self.pieces.push_back(Piece {
                 bytes: piece.into(),
                 more: i + 1 < count,

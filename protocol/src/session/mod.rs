@@ -35,6 +35,9 @@ use crate::{Error, Frame, LatePolicy, MAX_STREAMS, Rejection, Stats, Time};
 
 /// UDP payload that every path is taken to carry (fits an IPv6 tunnel of 1280 bytes).
 pub(crate) const BASE_MTU: u16 = 1200;
+/// The same where a path carries no more than IPv4 asks of it; datagrams without media never have
+/// more.
+pub(crate) const LEAST_MTU: u16 = 548;
 /// Bytes of incoming frames held, at most.
 pub(crate) const MAX_RECEIVE_MEMORY: usize = 32 << 20;
 /// Media stops when the other side was not heard for this long.
@@ -410,11 +413,9 @@ impl Session {
         if self.path.decide(now) {
             self.moved(now);
         }
-        if !self.is_silent(now)
-            && self
-                .mtu
-                .handle_timeout(now, self.rtt.unwrap_or(INITIAL_RTT))
-        {
+        if !self.is_silent(now) {
+            let rtt = self.rtt.unwrap_or(INITIAL_RTT);
+            self.mtu.handle_timeout(now, rtt);
             self.sender.set_mtu(self.mtu.size());
         }
     }
@@ -604,7 +605,7 @@ impl Session {
         for token in self.responses.drain(..) {
             Item::PathResponse { token }.encode(buffer);
         }
-        let limit = start + usize::from(BASE_MTU) - TAG_LEN;
+        let limit = start + usize::from(LEAST_MTU) - TAG_LEN;
         let mut again = None;
         if self.receiver.report_due().is_some_and(|due| due <= now) {
             let (feedback, copies) = self.receiver.report(now, self.rtt.unwrap_or(INITIAL_RTT));
@@ -691,6 +692,7 @@ impl Session {
                     let rtt = self.rtt.unwrap_or(INITIAL_RTT);
                     if feedback.largest < self.next_packet {
                         self.mtu.on_feedback(&feedback);
+                        self.sender.set_mtu(self.mtu.size());
                         self.sender.handle_feedback([now, arrived], &feedback, rtt);
                         if self.sender.take_longer() {
                             self.measure_round_trip(now);

@@ -4,14 +4,18 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::BASE_MTU;
+use super::{BASE_MTU, LEAST_MTU};
 use crate::Time;
 use crate::replay::ReplayWindow;
 use crate::wire::feedback::Feedback;
 
-/// Sizes of IP packets tried: Ethernet, PPPoE, WireGuard, a common VPN, the least of IPv6.
-const PACKETS: [u16; 5] = [1500, 1492, 1420, 1360, 1280];
-/// Losses of one size after which a smaller one is tried, or the base is gone back to.
+/// Sizes of IP packets tried: Ethernet, PPPoE, WireGuard, a common VPN, the least of IPv6, and what
+/// a session begins with.
+const PACKETS: [u16; 6] = [1500, 1492, 1420, 1360, 1280, BASE_MTU + IPV4_HEADERS];
+/// Bytes of the headers of IP and UDP.
+const IPV4_HEADERS: u16 = 20 + 8;
+const IPV6_HEADERS: u16 = 40 + 8;
+/// Losses of one size after which a smaller one is tried.
 const MAX_LOSSES: u8 = 3;
 /// How long a probe may take (RFC 8899, section 5.1.1: PROBE_TIMER).
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -55,12 +59,11 @@ struct Check {
 pub(super) struct Mtu {
     size: u16,
     fixed: bool,
-    /// Bytes of the headers of IP and UDP.
     headers: u16,
     /// Media was sent: before, the size does not matter.
     active: bool,
     search: Search,
-    /// Numbers of the packets above the base size.
+    /// Numbers of the packets above [`Self::smaller`].
     large: ReplayWindow,
     /// Since when nothing was heard of large packets that were sent.
     unheard: Option<Time>,
@@ -85,9 +88,22 @@ impl Mtu {
         }
     }
 
-    /// Bytes of UDP payload.
+    /// Bytes of UDP payload: less while the path is suspected to carry no more.
     pub(super) fn size(&self) -> u16 {
-        self.size
+        let suspected = |check: &Check| self.size > BASE_MTU || check.losses > 0;
+        match self.check.as_ref().is_some_and(suspected) {
+            true => self.smaller(),
+            false => self.size,
+        }
+    }
+
+    /// The size to fall to where the path ceases to carry this one. What IPv6 has to carry is enough
+    /// for the base size.
+    fn smaller(&self) -> u16 {
+        match self.headers {
+            IPV4_HEADERS if self.size <= BASE_MTU => LEAST_MTU,
+            _ => BASE_MTU,
+        }
     }
 
     /// Begins again on another path.
@@ -102,7 +118,8 @@ impl Mtu {
     /// Takes note of a datagram with media that leaves.
     pub(super) fn on_sent(&mut self, now: Time, number: u64, len: usize) {
         self.active = true;
-        if len > BASE_MTU.into() {
+        let smaller = self.smaller();
+        if self.size > smaller && len > smaller.into() {
             self.large.take(number);
             self.unheard.get_or_insert(now);
         }
@@ -162,13 +179,13 @@ impl Mtu {
         Some(check.map_or(search, |check| check.min(search)))
     }
 
-    /// Carries out what is due. Returns whether the size fell.
-    pub(super) fn handle_timeout(&mut self, now: Time, rtt: Duration) -> bool {
+    /// Carries out what is due.
+    pub(super) fn handle_timeout(&mut self, now: Time, rtt: Duration) {
         if self.poll_timeout(rtt).is_none_or(|due| due > now) {
-            return false;
+            return;
         }
         self.search(now, rtt);
-        self.check(now, rtt)
+        self.check(now, rtt);
     }
 
     fn search(&mut self, now: Time, rtt: Duration) {
@@ -202,7 +219,7 @@ impl Mtu {
         }
     }
 
-    fn check(&mut self, now: Time, rtt: Duration) -> bool {
+    fn check(&mut self, now: Time, rtt: Duration) {
         let interval = CHECK_AFTER.max(rtt * 3 / 2);
         let mut losses = 0;
         let mut wait = interval;
@@ -211,9 +228,9 @@ impl Mtu {
                 .unheard
                 .is_none_or(|at| now.since(at) < CHECK_AFTER.max(rtt * 2)) =>
             {
-                return false;
+                return;
             }
-            Some(check) if now.since(check.at) < check.interval => return false,
+            Some(check) if now.since(check.at) < check.interval => return,
             // The small one alone came.
             Some(check) if check.came[0] => losses = check.losses + 1,
             // Nothing comes at all: that says nothing about sizes.
@@ -221,10 +238,10 @@ impl Mtu {
             None => {}
         }
         if losses == MAX_LOSSES {
-            self.size = BASE_MTU;
+            self.size = self.smaller();
             (self.unheard, self.check) = (None, None);
             self.search = Search::Rests(now + RETRY_AFTER);
-            return true;
+            return;
         }
         let clocks = [now.as_nanos() + 2, now.as_nanos() + 3];
         self.check = Some(Check {
@@ -240,7 +257,6 @@ impl Mtu {
         {
             self.waiting[1 + place] = Some(Probe { clock, size });
         }
-        false
     }
 
     /// A PING to send.
@@ -263,7 +279,7 @@ fn begin() -> Search {
 
 fn headers(remote: SocketAddr) -> u16 {
     match remote.ip().to_canonical() {
-        IpAddr::V4(_) => 20 + 8,
-        IpAddr::V6(_) => 40 + 8,
+        IpAddr::V4(_) => IPV4_HEADERS,
+        IpAddr::V6(_) => IPV6_HEADERS,
     }
 }

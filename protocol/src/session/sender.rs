@@ -372,12 +372,11 @@ impl Sender {
         refuse: bool,
     ) -> Result<bool, Error> {
         let size = frame.data.len();
-        let layout = Layout::new(size, symbol_room(self.mtu))
-            .filter(|_| size <= self.max_frame_size)
-            .ok_or(Error::FrameTooLarge {
-                size,
-                limit: self.max_frame_size,
-            })?;
+        if size > self.max_frame_size {
+            let limit = self.max_frame_size;
+            return Err(Error::FrameTooLarge { size, limit });
+        }
+        let layout = Layout::new(size, symbol_room(self.mtu));
         let full = self.queue.len() >= MAX_QUEUED_FRAMES
             || self.queued_bytes + size > MAX_QUEUED_BYTES
             || self.is_backlogged(now);
@@ -387,14 +386,16 @@ impl Sender {
             .ok_or(Error::NoCaps(stream))?;
         self.counters.frames_captured += 1;
         let broken = entry.broken && !frame.flags.key;
-        if full || refuse || broken {
+        // The narrowest paths do not carry the largest frames.
+        let layout = layout.filter(|_| !(full || refuse || broken));
+        let Some(layout) = layout else {
             self.counters.frames_dropped += 1;
             entry.broken |= !frame.flags.discardable;
             if !refuse {
                 entry.dropped = entry.dropped.saturating_add(1);
             }
             return Ok(entry.broken && !frame.flags.key);
-        }
+        };
         entry.broken = false;
         self.interval.observe(frame.capture);
         let first_flight = match self.rate.is_congested(self.budget) {

@@ -201,24 +201,66 @@ fn datagrams_grow_to_what_the_path_carries() {
     }
 }
 
+/// How long it takes from now on until frames come again.
+fn until_frames(world: &mut World, peer: PeerId, limit: Duration) -> Duration {
+    world.events.clear();
+    let begin = world.now;
+    while world.frames(RELAY).is_empty() {
+        assert!(world.now.since(begin) < limit, "no frame");
+        world.stream(CAMERA, peer, 1, FRAME, 20_000);
+    }
+    world.now.since(begin)
+}
+
 #[test]
 fn a_path_that_stops_carrying_large_datagrams_is_found_out() {
     let (mut world, peer, _) = published(Conditions::clean(ms(10)));
     world.stream(CAMERA, peer, 90, FRAME, 20_000);
     assert_eq!(stats(&mut world, CAMERA, peer).mtu, 1472);
     world.largest = 1300;
-    world.events.clear();
-    let begin = world.now;
-    while world.frames(RELAY).is_empty() {
-        assert!(world.now.since(begin) < ms(700), "no frame");
-        world.stream(CAMERA, peer, 1, FRAME, 20_000);
-    }
-    println!("pictures again after {:?}", world.now.since(begin));
+    let took = until_frames(&mut world, peer, ms(250));
+    println!("pictures again after {took:?}");
+    world.stream(CAMERA, peer, 30, FRAME, 20_000);
     assert_eq!(stats(&mut world, CAMERA, peer).mtu, 1200);
     // And that it carries them again.
     world.largest = 1500;
     world.stream(CAMERA, peer, 62 * 30, FRAME, 20_000);
     assert_eq!(stats(&mut world, CAMERA, peer).mtu, 1472);
+}
+
+#[test]
+fn a_path_that_carries_no_more_than_it_must_is_used() {
+    let mut world = World::new(35, Conditions::clean(ms(10)));
+    world.largest = 548;
+    world.start_relay();
+    world.start(CAMERA, Config::default());
+    let peer = world.publish(CAMERA, "door");
+    world.run(ms(100));
+    let took = until_frames(&mut world, peer, ms(500));
+    println!("pictures after {took:?}");
+    world.stream(CAMERA, peer, 30, FRAME, 20_000);
+    assert_eq!(stats(&mut world, CAMERA, peer).mtu, 548);
+    world.events.clear();
+    world.stream(CAMERA, peer, 30, FRAME, 20_000);
+    assert!(world.frames(RELAY).len() >= 29);
+
+    // More than all symbols of that size hold.
+    let before = stats(&mut world, CAMERA, peer).frames_dropped;
+    world.stream(CAMERA, peer, 1, FRAME, 2_000_000);
+    assert_eq!(stats(&mut world, CAMERA, peer).frames_dropped, before + 1);
+
+    // What it carries later is found, and what it ceases to carry.
+    world.largest = 1200;
+    world.stream(CAMERA, peer, 80 * 30, FRAME, 20_000);
+    assert_eq!(stats(&mut world, CAMERA, peer).mtu, 1200);
+    world.largest = 548;
+    until_frames(&mut world, peer, ms(500));
+    world.largest = 1500;
+    world.stream(CAMERA, peer, 62 * 30, FRAME, 20_000);
+    assert_eq!(stats(&mut world, CAMERA, peer).mtu, 1472);
+    world.largest = 548;
+    let took = until_frames(&mut world, peer, ms(1000));
+    println!("pictures again after {took:?}");
 }
 
 #[test]
