@@ -52,7 +52,7 @@ fn main() -> ExitCode {
                 ExitCode::from(WRONG_CONFIGURATION)
             }
             None => {
-                eprintln!("launcher: {error:#}");
+                eprintln!("launcher: {}", in_words(&error));
                 ExitCode::from(FAILED)
             }
         },
@@ -111,4 +111,28 @@ fn start() -> anyhow::Result<Stop> {
 fn load_gstreamer() -> anyhow::Result<()> {
     gst::init().context("GStreamer does not start")?;
     gstcamrelay::plugin_register_static().context("the camrelay elements do not load")
+}
+
+/// An error and its causes, in one line; what a cause says that was said already is left out.
+fn in_words(error: &anyhow::Error) -> String {
+    let mut words = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !words.contains(&cause) {
+            words = format!("{words}: {cause}");
+        }
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_said_twice() {
+        let error = anyhow::anyhow!("in use").context("cannot listen: in use; stop what does");
+        let error = error.context("the relay does not start");
+        let expected = "the relay does not start: cannot listen: in use; stop what does";
+        assert_eq!(in_words(&error), expected);
+    }
 }

@@ -147,7 +147,7 @@ impl Cameras {
             } => {
                 self.feeds.refuse(&camera, remote, &reason.to_string());
                 let said = format!("camera {camera}: {remote} is refused: {reason}");
-                match self.refusals.judge(Instant::now()) {
+                match self.refusals.judge(Instant::now(), &said) {
                     Verdict::LeaveOut => tracing::debug!("{said}"),
                     Verdict::Write => tracing::warn!("{said}"),
                     Verdict::WriteAfter(more) => {

@@ -120,10 +120,14 @@ impl Endpoint {
         match self.take_name(now, id, &camera, remote) {
             Ok(replaced) => {
                 if let Some(old) = replaced {
-                    self.close(now, old, Rejection::new(
-                        Code::Replaced,
-                        format!("another camera took the name '{camera}': give each camera a name of its own"),
-                    ));
+                    let before = self.peers.get(&old).and_then(|peer| peer.session.as_ref());
+                    let text = match before.is_some_and(|before| before.remote() == remote) {
+                        true => "it called anew".into(),
+                        false => format!(
+                            "another camera took the name '{camera}': give each camera a name of its own"
+                        ),
+                    };
+                    self.close(now, old, Rejection::new(Code::Replaced, text));
                 }
                 let asked = Duration::from_millis(latency_ms.into());
                 let latency = asked.max(

@@ -342,7 +342,10 @@ impl Endpoint {
         if was_up {
             self.event(
                 id,
-                Event::Disconnected(Rejection::new(Code::Gone, "the relay was restarted")),
+                Event::Disconnected(Rejection::new(
+                    Code::Gone,
+                    "the relay was restarted, or nothing of it was heard for long",
+                )),
             );
         }
         if up {

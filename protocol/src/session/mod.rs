@@ -17,7 +17,7 @@ use std::time::Duration;
 
 pub(crate) use self::delays::Delays;
 use self::epochs::Epochs;
-use self::mtu::{Mtu, Probe};
+use self::mtu::{LEAST_MTU, Mtu, Probe};
 use self::path::{Path, Token};
 use self::receiver::{Receiver, SHARE_UNIT};
 use self::sender::Sender;
@@ -33,11 +33,6 @@ use crate::wire::header::{HEADER_LEN, Header, Kind, MAX_PACKET_NUMBER, TAG_LEN};
 use crate::wire::item::{Item, Items, encode_feedback, pad};
 use crate::{Error, Frame, LatePolicy, MAX_STREAMS, Rejection, Stats, Time};
 
-/// UDP payload that every path is taken to carry (fits an IPv6 tunnel of 1280 bytes).
-pub(crate) const BASE_MTU: u16 = 1200;
-/// The same where a path carries no more than IPv4 asks of it; datagrams without media never have
-/// more.
-pub(crate) const LEAST_MTU: u16 = 548;
 /// Bytes of incoming frames held, at most.
 pub(crate) const MAX_RECEIVE_MEMORY: usize = 32 << 20;
 /// Media stops when the other side was not heard for this long.

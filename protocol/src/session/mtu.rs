@@ -4,11 +4,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::{BASE_MTU, LEAST_MTU};
 use crate::Time;
 use crate::replay::ReplayWindow;
 use crate::wire::feedback::Feedback;
 
+/// UDP payload that every path is taken to carry (fits an IPv6 tunnel of 1280 bytes).
+pub(super) const BASE_MTU: u16 = 1200;
+/// The same where a path carries no more than IPv4 asks of it; datagrams without media never have
+/// more.
+pub(super) const LEAST_MTU: u16 = 548;
 /// Sizes of IP packets tried: Ethernet, PPPoE, WireGuard, a common VPN, the least of IPv6, and what
 /// a session begins with.
 const PACKETS: [u16; 6] = [1500, 1492, 1420, 1360, 1280, BASE_MTU + IPV4_HEADERS];

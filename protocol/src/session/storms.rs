@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::{BASE_MTU, Session, Terms};
+use super::mtu::BASE_MTU;
+use super::{Session, Terms};
 use crate::crypto::{Cipher, Keys};
 use crate::handshake::Established;
 use crate::wire::feedback::{Deficit, Feedback};

@@ -138,6 +138,24 @@ fn a_camera_that_restarts_takes_its_name_back_at_once() {
 }
 
 #[test]
+fn who_calls_anew_from_the_same_place_is_not_told_of_another_camera() {
+    let mut world = World::new(3, Conditions::clean(ms(5)));
+    world.start_relay();
+    for _ in 0..2 {
+        world.start(CAMERA, Config::default());
+        let peer = world.publish(CAMERA, "door");
+        world.events.clear();
+        until_frame(&mut world, CAMERA, peer, ms(1000));
+        world.kill(CAMERA);
+    }
+    let removed = world.events.iter().find_map(|(_, _, event)| match event {
+        Event::CameraRemoved { reason, .. } => Some(reason.text.as_str()),
+        _ => None,
+    });
+    assert_eq!(removed, Some("it called anew"));
+}
+
+#[test]
 fn a_name_in_use_is_refused_until_its_camera_is_silent() {
     let mut world = World::new(4, Conditions::clean(ms(5)));
     world.start_relay();

@@ -456,7 +456,10 @@ impl Noticing for CamRelaySink {
             Notice::NoAddress(words) => {
                 self.warn(
                     Code::PathLost,
-                    &format!("its address is not found: {words}"),
+                    &format!(
+                        "its address is not found: {words}; is the name right, and does this \
+                         machine's DNS know it?"
+                    ),
                 );
             }
             Notice::Failed(reason) => self.fail(&reason),

@@ -466,7 +466,10 @@ impl Noticing for CamRelaySrc {
             Notice::NoAddress(words) => {
                 self.warn(
                     Code::PathLost,
-                    &format!("its address is not found: {words}"),
+                    &format!(
+                        "its address is not found: {words}; is the name right, and does this \
+                         machine's DNS know it?"
+                    ),
                 );
             }
             Notice::Port(PortEvent::Caps { .. })

@@ -17,9 +17,10 @@ use super::session::SessionSettings;
 use super::streams::Streams;
 use super::{CAT, resolve};
 
-/// How long a session is down before that is told, and the next address of the relay's name
-/// is tried, or the name looked up again.
-const TRY_NEXT_AFTER: Duration = Duration::from_secs(3);
+/// How long nothing answers before that is told, and the relay's name is looked up again.
+const LOOK_UP_AFTER: Duration = Duration::from_secs(3);
+/// How long one address of the relay's name is tried before the next one.
+const TRY_NEXT_AFTER: Duration = Duration::from_secs(1);
 /// What an element sends is measured over this.
 const RATE_OVER: Duration = Duration::from_secs(1);
 
@@ -59,6 +60,20 @@ struct Addresses {
     looking_up: bool,
     /// When to try another one; `None` while connected.
     next_at: Option<Time>,
+}
+
+impl Addresses {
+    fn next(&self) -> Option<SocketAddr> {
+        self.known.get(self.current + 1).copied()
+    }
+
+    /// Gives the one that is tried its time.
+    fn wait(&mut self, now: Time) {
+        self.next_at = Some(match self.next() {
+            Some(_) => now + TRY_NEXT_AFTER,
+            None => now + LOOK_UP_AFTER,
+        });
+    }
 }
 
 struct Publishing {
@@ -139,7 +154,7 @@ impl Caller {
             peer,
             connected: false,
         };
-        self.addresses.next_at = Some(now + TRY_NEXT_AFTER);
+        self.addresses.wait(now);
         for (stream, publishing) in &self.publishers {
             if let Some(caps) = &publishing.caps {
                 endpoint.set_caps(now, peer, *stream, caps)?;
@@ -329,7 +344,12 @@ impl Caller {
         };
         *connected = false;
         if reason.code.is_transient() || reason.code == Code::Done {
-            self.addresses.next_at.get_or_insert(now + TRY_NEXT_AFTER);
+            // Of silence the session tells when this address was tried for long enough.
+            let wait = match reason.code {
+                Code::PathLost => Duration::ZERO,
+                _ => LOOK_UP_AFTER,
+            };
+            self.addresses.next_at.get_or_insert(now + wait);
             self.tell(&Notice::Waiting(reason), out);
         } else {
             self.failed(reason.clone(), out);
@@ -412,7 +432,10 @@ impl Caller {
             Link::Open {
                 peer,
                 connected: false,
-            } => endpoint.set_remote(now, peer, first),
+            } => {
+                endpoint.set_remote(now, peer, first);
+                self.addresses.wait(now);
+            }
             Link::Unresolved => {
                 if let Err(error) = self.call(endpoint, now, first) {
                     let reason = Rejection::new(Code::NameNotAllowed, error.to_string());
@@ -493,6 +516,14 @@ impl Side for Caller {
         if now < due {
             return Some(due);
         }
+        if let Some(peer) = self.peer()
+            && let Some(address) = self.addresses.next()
+        {
+            endpoint.set_remote(now, peer, address);
+            self.addresses.current += 1;
+            self.addresses.wait(now);
+            return self.addresses.next_at;
+        }
         if self.peer().is_some() {
             // A relay says nothing to a token that is another's.
             let text = match self.settings.token {
@@ -504,16 +535,10 @@ impl Side for Caller {
             };
             self.tell(&Notice::Waiting(Rejection::new(Code::PathLost, text)), out);
         }
-        let next = self.addresses.current + 1;
-        if let Some(address) = self.addresses.known.get(next)
-            && let Some(peer) = self.peer()
-        {
-            endpoint.set_remote(now, peer, *address);
-            self.addresses.current = next;
-        } else if !self.addresses.looking_up && !self.is_literal() {
+        if !self.addresses.looking_up && !self.is_literal() {
             self.look_up(out);
         }
-        self.addresses.next_at = Some(now + TRY_NEXT_AFTER);
+        self.addresses.wait(now);
         self.addresses.next_at
     }
 
@@ -555,5 +580,84 @@ impl Drop for LookingUp {
         if let Some(driver) = self.0.upgrade() {
             driver.read(|caller, _, _| caller.addresses.looking_up = false);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use camrelay_protocol::{Config, LatePolicy};
+
+    use super::super::random::SystemRandom;
+    use super::super::session::Direction;
+    use super::*;
+
+    fn seconds(seconds: u64) -> Time {
+        Time::from_nanos(seconds * 1_000_000_000)
+    }
+
+    /// Where the caller's datagrams go now.
+    fn called(endpoint: &mut Endpoint, now: Time) -> Option<SocketAddr> {
+        endpoint.handle_timeout(now);
+        let mut buffer = Vec::new();
+        let mut last = None;
+        while let Some(transmit) = endpoint.poll_transmit(now, 1, &mut buffer) {
+            last = Some(transmit.remote);
+        }
+        last
+    }
+
+    #[test]
+    fn every_address_of_a_name_is_tried_and_the_name_looked_up_again() {
+        let settings = SessionSettings {
+            direction: Direction::Publish,
+            host: "relay.test".into(),
+            port: 8000,
+            camera: "door".into(),
+            token: None,
+            latency: Duration::ZERO,
+            late_policy: LatePolicy::default(),
+            mtu: 0,
+        };
+        let random = SystemRandom::new().unwrap();
+        let mut endpoint = Endpoint::new(Config::default(), Box::new(random));
+        let mut caller = Caller::new(Weak::new(), settings);
+        let (four, six): (SocketAddr, SocketAddr) = (
+            "192.0.2.1:8000".parse().unwrap(),
+            "[2001:db8::1]:8000".parse().unwrap(),
+        );
+        let mut out = Vec::new();
+        let looks_up = |out: &mut Vec<Delivery>| {
+            let found = out.iter().any(|one| matches!(one, Delivery::Task(_)));
+            out.clear();
+            found
+        };
+        caller.begin(&mut endpoint, seconds(0)).unwrap();
+        caller.poll(&mut endpoint, seconds(0), &mut out);
+        assert!(looks_up(&mut out));
+        caller.addresses.looking_up = false;
+        caller.looked_up(&mut endpoint, seconds(0), Ok(vec![four, six]), &mut out);
+        assert_eq!(called(&mut endpoint, seconds(0)), Some(four));
+
+        let due = caller.poll(&mut endpoint, seconds(0), &mut out);
+        assert_eq!(due, Some(seconds(1)));
+        caller.poll(&mut endpoint, seconds(1), &mut out);
+        assert_eq!(called(&mut endpoint, seconds(1)), Some(six));
+        let due = caller.poll(&mut endpoint, seconds(1), &mut out);
+        assert_eq!(due, Some(seconds(4)));
+        assert!(!looks_up(&mut out));
+        caller.poll(&mut endpoint, seconds(4), &mut out);
+        assert!(looks_up(&mut out));
+        caller.addresses.looking_up = false;
+        caller.looked_up(&mut endpoint, seconds(4), Ok(vec![four, six]), &mut out);
+        assert_eq!(called(&mut endpoint, seconds(4)), Some(four));
+
+        // A session that falls silent was tried for long enough.
+        let peer = caller.peer().unwrap();
+        caller.handle(&mut endpoint, seconds(5), peer, Event::Connected, &mut out);
+        let silent = Rejection::new(Code::PathLost, "nothing is heard");
+        let event = Event::Disconnected(silent);
+        caller.handle(&mut endpoint, seconds(9), peer, event, &mut out);
+        caller.poll(&mut endpoint, seconds(9), &mut out);
+        assert_eq!(called(&mut endpoint, seconds(9)), Some(six));
     }
 }
