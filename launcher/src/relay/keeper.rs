@@ -95,8 +95,8 @@ mod tests {
             harness.push(buffer).expect("the sink takes it");
         };
         for _ in 0..2 {
-            push();
             let pushed = Instant::now();
+            push();
             assert_eq!(next(), "live");
             assert_eq!(next(), "stale");
             assert!(pushed.elapsed() >= STALE);
