@@ -206,13 +206,26 @@ impl Measure {
         spans && self.recent.len() >= STANDING_REPORTS
     }
 
-    /// Whether the path got longer, where a queue delay above `limit` is long.
-    pub(super) fn longer(&self, limit: Duration) -> Longer {
+    /// Whether the path got longer, where a queue delay above `limit` is long. What is lost then is
+    /// not taken for the link's.
+    pub(super) fn longer(&mut self, limit: Duration) -> Longer {
         let Some(base) = self.base() else {
             return Longer::No;
         };
         let came = |since: Time| self.came_since(since);
-        self.trail.judge(base, limit, came, self.link_loss())
+        let longer = self.trail.judge(base, limit, came, self.surely_link_loss());
+        if longer != Longer::No {
+            self.unsure.clear();
+        }
+        longer
+    }
+
+    /// The share of packets that the link was seen to lose by itself, among many.
+    fn surely_link_loss(&self) -> f64 {
+        match self.clear_packets >= MANY as f64 {
+            true => self.clear_lost / self.clear_packets,
+            false => 0.0,
+        }
     }
 
     /// Packets that left since before the first report since then, and those of them that came. Where
