@@ -117,50 +117,68 @@ pub(crate) struct Timing {
     pub(crate) tail: Duration,
     /// Time between a report and the next, beside the round trip and reordering.
     pub(crate) jitter: Duration,
-    /// Losses cluster: reports sent soon after one another may all get lost.
-    pub(crate) clustered: bool,
-    /// Symbols wait in a queue: it may be its end that loses them, and what comes is of use soon.
-    pub(crate) queued: bool,
+    pub(crate) rhythm: Rhythm,
 }
 
-/// A report that may get lost, and with it a round, is repeated after this time.
-const REPEATED_REPORT: [Duration; 1] = [Duration::from_millis(5)];
-/// One that could be the last is repeated after these, while an answer could come in time.
-const LAST_REPORT: [Duration; 5] = [
-    Duration::from_millis(1),
-    Duration::from_millis(2),
-    Duration::from_millis(4),
-    Duration::from_millis(8),
-    Duration::from_millis(16),
-];
+/// How reports that may get lost are repeated. Every time wakes a thread at either end, which a copy
+/// beside it hardly costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rhythm {
+    /// Losses are independent: two at once are as good as two after one another.
+    Pairs,
+    /// Some losses cluster: one after the other.
+    Singles,
+    /// Many do: a burst takes what is sent soon after one another, and more come later.
+    Bunches,
+    /// The same, and they may be those of a full queue: the rate follows reports, which go on.
+    Steady,
+}
 
-/// Where losses cluster the others are repeated after these, and all go on being repeated,
-const CLUSTERED_REPORT: [Duration; 3] = [
-    Duration::from_millis(8),
-    Duration::from_millis(12),
-    Duration::from_millis(20),
-];
-/// each time by twice as many datagrams, up to so many: a burst takes what is sent soon after one
-/// another, and every time, but hardly every datagram, wakes a thread at either end.
+const fn millis<const N: usize>(millis: [u64; N]) -> [Duration; N] {
+    let mut waits = [Duration::ZERO; N];
+    let mut at = 0;
+    while at < N {
+        waits[at] = Duration::from_millis(millis[at]);
+        at += 1;
+    }
+    waits
+}
+
+/// The longest time from one to the next that goes on.
+const STEADY: Duration = Duration::from_millis(5);
+/// Most datagrams of a bunch.
 const MOST_COPIES: usize = 4;
-/// Where they may be a queue's each is repeated after this time at most: the rate follows them.
-const QUEUED_REPORT: Duration = Duration::from_millis(5);
 
-/// When a report is repeated that was sent `sent` times more.
-fn repeated_after(sent: usize, last: bool, timing: Timing) -> Option<Duration> {
-    let (clustered, queued) = (timing.clustered, timing.clustered && timing.queued);
-    let waits: &[Duration] = match (last, clustered && !queued) {
-        (true, _) => &LAST_REPORT,
-        (false, true) => &CLUSTERED_REPORT,
-        (false, false) => &REPEATED_REPORT,
-    };
-    let for_ever = waits.last().filter(|_| clustered);
-    let wait = waits.get(sent).or(for_ever).copied()?;
-    Some(if queued {
-        wait.min(QUEUED_REPORT)
-    } else {
-        wait
-    })
+impl Rhythm {
+    /// When a report is repeated that was sent `sent` times more, and might be the `last` one.
+    fn repeats_after(self, sent: usize, last: bool) -> Option<Duration> {
+        const ONCE: [Duration; 1] = millis([5]);
+        const RARELY: [Duration; 3] = millis([8, 12, 20]);
+        const LAST: [Duration; 5] = millis([1, 2, 4, 8, 16]);
+        const LAST_PAIRS: [Duration; 2] = millis([3, 9]);
+        let waits: &[Duration] = match (self, last) {
+            (Self::Pairs, false) => &[],
+            (Self::Pairs, true) => &LAST_PAIRS,
+            (Self::Singles | Self::Steady, false) => &ONCE,
+            (Self::Bunches, false) => &RARELY,
+            (_, true) => &LAST,
+        };
+        let wait = waits.get(sent).copied();
+        match self {
+            Self::Pairs | Self::Singles => wait,
+            Self::Bunches => wait.or(waits.last().copied()),
+            Self::Steady => Some(wait.map_or(STEADY, |wait| wait.min(STEADY))),
+        }
+    }
+
+    /// How many datagrams carry one that was sent `sent` times before.
+    fn copies(self, sent: usize) -> usize {
+        match self {
+            Self::Pairs => 2,
+            Self::Singles | Self::Steady => 1,
+            Self::Bunches => MOST_COPIES.min(1 << sent.min(8)),
+        }
+    }
 }
 
 /// Limits that the stream keeps to.
@@ -198,7 +216,8 @@ pub(crate) struct Reassembly {
     broken: bool,
     /// A key frame is needed and was not asked for.
     wants_key: bool,
-    whole: u64,
+    /// Frames that became whole, and those of them of whose end no report had told.
+    whole: [u64; 2],
     late_policy: LatePolicy,
     /// Microseconds from capture, mapped, to hand-over, of the last frames.
     latencies: VecDeque<u32>,
@@ -255,7 +274,7 @@ impl Reassembly {
             last: None,
             broken: false,
             wants_key: false,
-            whole: 0,
+            whole: [0; 2],
             late_policy: LatePolicy::default(),
             latencies: VecDeque::new(),
             counters: ReceiveCounters::default(),
@@ -267,8 +286,8 @@ impl Reassembly {
         self.memory
     }
 
-    /// Frames that became whole.
-    pub(crate) fn whole(&self) -> u64 {
+    /// Frames that became whole, and those of them of whose end no report had told.
+    pub(crate) fn whole(&self) -> [u64; 2] {
         self.whole
     }
 
@@ -541,15 +560,22 @@ impl Reassembly {
                 open.next_round = Some(next).filter(answered);
             }
             let last = open.next_round.is_none();
-            let repeat = repeated_after(open.sent, last, timing).map(|wait| now + wait);
-            if timing.clustered && !timing.queued {
-                copies = copies.max(MOST_COPIES.min(1 << open.sent.min(8)));
-            }
+            // Symbols of a flight whose end was not seen may be under way, and are not sent before
+            // it is reported once more.
+            let rhythm = match timing.rhythm {
+                Rhythm::Pairs if !open.over => Rhythm::Singles,
+                rhythm => rhythm,
+            };
+            copies = copies.max(rhythm.copies(open.sent));
+            let repeat = rhythm.repeats_after(open.sent, last);
+            let repeat = repeat.map(|wait| now + wait).filter(answered);
             open.sent += 1;
             // Shortly before the next one it says nothing that that will not.
-            let next = open.next_round.filter(|_| !timing.queued);
-            let next = next.map(|next| next.offset(-(timing.rtt.as_nanos() as i64) / 4));
-            let repeat = repeat.filter(|at| answered(at) && next.is_none_or(|next| *at <= next));
+            let next = open
+                .next_round
+                .filter(|_| timing.rhythm == Rhythm::Bunches)
+                .map(|next| next.offset(-(timing.rtt.as_nanos() as i64) / 4));
+            let repeat = repeat.filter(|at| next.is_none_or(|next| *at <= next));
             open.report_at = [repeat, open.next_round].into_iter().flatten().min();
         }
         copies
@@ -580,7 +606,8 @@ impl Reassembly {
             data,
             memory,
         };
-        self.whole += 1;
+        self.whole[0] += 1;
+        self.whole[1] += u64::from(open.reports == 0 || !open.over);
         Outcome::Taken
     }
 

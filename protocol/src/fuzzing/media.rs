@@ -6,7 +6,7 @@ use super::Input;
 use crate::Time;
 use crate::clock::Clock;
 use crate::fec::{add_data, recover};
-use crate::reassembly::{Limits, Output, Reassembly, Timing};
+use crate::reassembly::{Limits, Output, Reassembly, Rhythm, Timing};
 use crate::wire::fragment::Fragment;
 
 /// Any k symbols give the block back.
@@ -66,8 +66,7 @@ pub fn reassembly(data: &[u8]) {
         reorder: Duration::from_millis(1),
         tail: Duration::from_millis(3),
         jitter: Duration::from_millis(2),
-        clustered: true,
-        queued: false,
+        rhythm: Rhythm::Bunches,
     };
     while !input.is_empty() {
         let op = input.u8();

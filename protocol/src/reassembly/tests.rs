@@ -3,7 +3,7 @@
 use super::*;
 
 /// When reports are sent of a frame of which one of two symbols came, in milliseconds.
-fn reports(latency: u64, rtt: u64, [clustered, queued]: [bool; 2]) -> Vec<u64> {
+fn reports(latency: u64, rtt: u64, rhythm: Rhythm) -> Vec<u64> {
     let ms = Duration::from_millis;
     let mut stream = Reassembly::new(0, ms(latency));
     let fragment = Fragment {
@@ -24,8 +24,7 @@ fn reports(latency: u64, rtt: u64, [clustered, queued]: [bool; 2]) -> Vec<u64> {
         reorder: Duration::ZERO,
         tail: ms(3),
         jitter: ms(2),
-        clustered,
-        queued,
+        rhythm,
     };
     let limits = Limits {
         frame: 1000,
@@ -48,7 +47,7 @@ fn reports(latency: u64, rtt: u64, [clustered, queued]: [bool; 2]) -> Vec<u64> {
 #[test]
 fn reports_are_repeated_while_an_answer_could_come_in_time() {
     // A round takes 42 ms and an answer 40 ms.
-    let reports = |latency| reports(latency, 40, [false, false]);
+    let reports = |latency| reports(latency, 40, Rhythm::Singles);
     assert_eq!(reports(120), [0, 5, 42, 43, 45, 49, 57, 73]);
     assert_eq!(reports(90), [0, 5, 42, 43, 45, 49]);
     assert_eq!(reports(50), [0, 1, 3, 7]);
@@ -56,8 +55,17 @@ fn reports_are_repeated_while_an_answer_could_come_in_time() {
 }
 
 #[test]
+fn where_losses_are_independent_reports_go_in_pairs() {
+    let reports = |latency| reports(latency, 40, Rhythm::Pairs);
+    assert_eq!(reports(120), [0, 0, 42, 42, 45, 45, 54, 54]);
+    assert_eq!(reports(90), [0, 0, 42, 42, 45, 45]);
+    assert_eq!(reports(50), [0, 0, 3, 3]);
+    assert_eq!(reports(30), [0, 0]);
+}
+
+#[test]
 fn where_losses_cluster_reports_go_on() {
-    let reports = |latency| reports(latency, 40, [true, false]);
+    let reports = |latency| reports(latency, 40, Rhythm::Bunches);
     assert_eq!(
         reports(90),
         [
@@ -72,7 +80,7 @@ fn where_losses_cluster_reports_go_on() {
 
 #[test]
 fn where_a_queue_may_lose_them_reports_go_on_every_5_ms() {
-    let reports = |latency| reports(latency, 40, [true, true]);
+    let reports = |latency| reports(latency, 40, Rhythm::Steady);
     assert_eq!(
         reports(90),
         [0, 5, 10, 15, 20, 25, 30, 35, 40, 42, 43, 45, 49]
@@ -139,8 +147,7 @@ const TIMING: Timing = Timing {
     reorder: Duration::from_millis(1),
     tail: Duration::from_millis(3),
     jitter: Duration::from_millis(2),
-    clustered: false,
-    queued: false,
+    rhythm: Rhythm::Singles,
 };
 
 const LIMITS: Limits = Limits {

@@ -768,6 +768,7 @@ impl Session {
                     let share = f64::from(received.share) / SHARE_UNIT;
                     self.sender.set_share(now, share);
                 }
+                self.receiver.set_limited(sent.target > 0);
                 self.heard = Some((received, sent));
             }
             other => {

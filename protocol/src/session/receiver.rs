@@ -8,7 +8,7 @@ use super::delays::Delays;
 use super::lull::Lull;
 use crate::clock::Clock;
 use crate::loss::{CLUSTERED, LossEstimator};
-use crate::reassembly::{Limits, Outcome, Reassembly, ReceiveCounters, Timing};
+use crate::reassembly::{Limits, Outcome, Reassembly, ReceiveCounters, Rhythm, Timing};
 use crate::reorder::Reorder;
 use crate::replay::ReplayWindow;
 use crate::stats::Received;
@@ -18,12 +18,16 @@ use crate::{LatePolicy, Time};
 
 /// How long what came may stay unreported.
 const REPORT_INTERVAL: Duration = Duration::from_millis(25);
+/// The same for repairs: the next frame's report is soon enough.
+const REPAIRED_INTERVAL: Duration = Duration::from_millis(50);
 /// Time between two arrival samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(3);
 /// Shortest wait for the rest of a first flight.
 const MIN_TAIL: Duration = Duration::from_millis(3);
 /// Share of packets lost above which it is likely that a burst takes the reports of a frame.
 const MUCH_LOSS: f64 = 0.02;
+/// Correlation of neighbours' fates below which losses are independent.
+const EVEN: f64 = 0.15;
 /// Spread above which a path may have a queue, at whose end packets are lost.
 const QUEUED: Duration = Duration::from_millis(12);
 /// Frames whose spread is remembered.
@@ -47,8 +51,8 @@ pub(crate) struct Receiver {
     packets: u32,
     bytes: u32,
     samples: VecDeque<(Time, u64)>,
-    /// When media or repairs first came since the last report.
-    unreported: Option<Time>,
+    /// When what came since the last report is to be reported.
+    regular: Option<Time>,
     /// A frame became whole: say so at once.
     report_now: bool,
     /// For each of the last frames, how long after the fastest path its last symbol came.
@@ -65,6 +69,8 @@ pub(crate) struct Receiver {
     arriving: (u32, f64),
     /// What the sender is to be told of its share of a bottleneck.
     share: u16,
+    /// The sender met a limit.
+    limited: bool,
 }
 
 impl Receiver {
@@ -81,7 +87,7 @@ impl Receiver {
             packets: 0,
             bytes: 0,
             samples: VecDeque::new(),
-            unreported: None,
+            regular: None,
             report_now: false,
             spreads: VecDeque::new(),
             largest_spreads: Default::default(),
@@ -92,6 +98,7 @@ impl Receiver {
             delays: Delays::default(),
             arriving: (0, 0.0),
             share: 0,
+            limited: false,
         }
     }
 
@@ -151,8 +158,24 @@ impl Receiver {
             reorder: self.reorder.window(),
             tail: MIN_TAIL.max(self.gap * 2).max(self.reorder.window()),
             jitter: Duration::from_millis(2) + self.spread().min(rtt) / 4,
-            clustered: self.loss.clustering() > CLUSTERED && self.loss() > MUCH_LOSS,
-            queued: self.spread() > QUEUED,
+            rhythm: self.rhythm(),
+        }
+    }
+
+    /// Whether the path may have a queue, at whose end packets are lost: the sender's rate follows it.
+    fn is_queued(&self) -> bool {
+        self.limited || self.spread() > QUEUED
+    }
+
+    fn rhythm(&self) -> Rhythm {
+        let queued = self.is_queued();
+        let clustering = self.loss.clustering();
+        let much = clustering > CLUSTERED && self.loss() > MUCH_LOSS;
+        match (much, queued) {
+            (true, true) => Rhythm::Steady,
+            (true, false) => Rhythm::Bunches,
+            (false, false) if clustering < EVEN => Rhythm::Pairs,
+            (false, _) => Rhythm::Singles,
         }
     }
 
@@ -215,12 +238,20 @@ impl Receiver {
             }
             self.measure(arrived, fragment, capture);
         }
-        self.unreported.get_or_insert(arrived);
         let timing = self.timing(rtt);
+        let queued = self.is_queued();
+        // Of what was repaired nobody waits to hear but a rate that follows a queue.
+        let regular = arrived
+            + match first_flight || queued {
+                true => REPORT_INTERVAL,
+                false => REPAIRED_INTERVAL,
+            };
+        self.regular = Some(self.regular.map_or(regular, |before| before.min(regular)));
         let stream = self.stream(fragment.stream);
-        let whole = stream.whole();
+        let before = stream.whole();
         let outcome = stream.handle_fragment(now, fragment, symbol, capture, limits, timing);
-        self.report_now |= self.stream(fragment.stream).whole() > whole;
+        let whole = self.stream(fragment.stream).whole();
+        self.report_now |= whole[usize::from(!queued)] > before[usize::from(!queued)];
         outcome
     }
 
@@ -301,14 +332,13 @@ impl Receiver {
         if self.report_now {
             return Some(Time::default());
         }
-        let regular = self.unreported.map(|since| since + REPORT_INTERVAL);
         let repairs = self.streams.values().filter_map(Reassembly::report_due);
-        repairs.chain(regular).min()
+        repairs.chain(self.regular).min()
     }
 
     /// What to report, and how many datagrams are to carry it.
     pub(crate) fn report(&mut self, now: Time, rtt: Duration) -> (Feedback, usize) {
-        (self.unreported, self.report_now) = (None, false);
+        (self.regular, self.report_now) = (None, false);
         let timing = self.timing(rtt);
         let (at, largest) = self.largest.unwrap_or((now, 0));
         let micros = |time: Duration| u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
@@ -414,6 +444,11 @@ impl Receiver {
     pub(crate) fn set_share(&mut self, share: Option<f64>) {
         let share = share.map(|share| (share * SHARE_UNIT).clamp(1.0, 65_535.0));
         self.share = share.map_or(0, |share| share as u16);
+    }
+
+    /// Takes note of whether the sender met a limit of what the path carries.
+    pub(crate) fn set_limited(&mut self, limited: bool) {
+        self.limited = limited;
     }
 
     pub(crate) fn skew_ppm(&self) -> f64 {
