@@ -82,14 +82,14 @@ impl Assembly {
         }
     }
 
-    /// Bytes of the data of a frame cut like this. Parity that is kept until a block is whole takes no
-    /// more than that once again.
+    /// Bytes of the data of a frame cut like this.
     pub(crate) fn cost(fragment: &Fragment, symbol_len: usize) -> usize {
         usize::from(fragment.k) * usize::from(fragment.blocks) * symbol_len
     }
 
+    /// Bytes held: of the data, and of parity that is kept until its block is whole.
     pub(crate) fn memory(&self) -> usize {
-        self.layout.coded_len()
+        self.layout.coded_len() + self.parity.len() * usize::from(self.layout.symbol_len)
     }
 
     /// Symbols that each block still needs.

@@ -349,6 +349,7 @@ impl Reassembly {
         if number < self.given_up_before.max(self.next.unwrap_or(0)) {
             return Outcome::Old;
         }
+        let mut room = limits.memory;
         if !matches!(
             self.frames.get(&number),
             Some(Open {
@@ -367,11 +368,12 @@ impl Reassembly {
             let ends = [self.frames.keys().next(), self.frames.keys().next_back()];
             let stray = |end: &u64| number.abs_diff(*end) >= WINDOW;
             let stray = self.next.is_none() && ends.into_iter().flatten().any(stray);
-            if stray || size > limits.memory {
+            if stray || size > room {
                 return Outcome::NoRoom;
             }
             self.give_up_before((number + 1).saturating_sub(WINDOW));
             self.memory += size;
+            room -= size;
             self.skip(number, fragment.skipped);
             let assembly = Assembly::new(fragment, symbol.len() as u16);
             let came = (fragment.flags & FLAG_REPAIR == 0).then_some(now);
@@ -384,7 +386,13 @@ impl Reassembly {
         let Slot::Open(assembly) = &mut open.slot else {
             return Outcome::Duplicate;
         };
+        let is_parity = fragment.symbol >= u16::from(fragment.k);
+        if is_parity && symbol.len() > room {
+            return Outcome::NoRoom;
+        }
+        let before = assembly.memory();
         let added = assembly.add(fragment, symbol);
+        self.memory = self.memory - before + assembly.memory();
         if fragment.flags & FLAG_REPAIR == 0 && !open.over && open.reports == 0 {
             let last = fragment.block + 1 == fragment.blocks
                 && fragment.symbol + 1 == u16::from(fragment.first_flight);

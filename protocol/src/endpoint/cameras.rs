@@ -71,6 +71,11 @@ impl Endpoint {
             .iter()
             .filter_map(|(id, peer)| Some((*id, self.refused(*id, peer)?)));
         for (id, reason) in refused.collect::<Vec<_>>() {
+            if self.unproved.contains(&id) {
+                // Nothing is sent on a session before its caller has proved itself.
+                self.remove(id, reason);
+                continue;
+            }
             let session = self
                 .peers
                 .get_mut(&id)

@@ -220,13 +220,9 @@ impl Endpoint {
             && self.peers.values().filter(same_network).count() < MAX_OF_ADDRESS
     }
 
-    pub(super) fn handle_response(
-        &mut self,
-        now: Time,
-        from: SocketAddr,
-        header: Header,
-        datagram: &[u8],
-    ) {
+    /// Takes an answer, from wherever it comes: who answers has what was sent to the relay's address,
+    /// so that is where the session is.
+    pub(super) fn handle_response(&mut self, now: Time, header: Header, datagram: &[u8]) {
         let Some(id) = self.indices.get(&header.index).copied() else {
             return;
         };
@@ -246,7 +242,7 @@ impl Endpoint {
         match attempt.finish(datagram) {
             Err(attempt) => calling.attempt = Some(*attempt),
             Ok(Finished::Established(established)) => {
-                self.established(now, id, from, *established, first)
+                self.established(now, id, *established, first)
             }
             Ok(Finished::Refused(code)) => {
                 self.indices.remove(&header.index);
@@ -282,7 +278,6 @@ impl Endpoint {
         &mut self,
         now: Time,
         id: PeerId,
-        from: SocketAddr,
         established: Established,
         first: u32,
     ) {
@@ -293,9 +288,14 @@ impl Endpoint {
         let Side::Calling(calling) = &mut peer.side else {
             return;
         };
-        let Connect { latency, mtu, .. } = calling.connect;
+        let Connect {
+            remote,
+            latency,
+            mtu,
+            ..
+        } = calling.connect;
         let terms = Terms {
-            remote: from,
+            remote,
             caller: true,
             mtu,
             latency,

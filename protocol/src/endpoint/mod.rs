@@ -494,7 +494,7 @@ impl Endpoint {
         match header.kind {
             Kind::Data => self.handle_data([now, arrived], from, header, datagram),
             Kind::HandshakeInit => self.handle_init(now, from, header, datagram),
-            Kind::HandshakeResp => self.handle_response(now, from, header, datagram),
+            Kind::HandshakeResp => self.handle_response(now, header, datagram),
             Kind::Reject => self.handle_reject(now, from, header, datagram),
             Kind::CookieReply => self.handle_cookie(header, datagram),
             Kind::Versions => {}
@@ -582,6 +582,12 @@ impl Endpoint {
     pub fn poll_event(&mut self) -> Option<(PeerId, Event)> {
         self.settle_all();
         self.events.pop_front()
+    }
+
+    /// Bytes of frames held: of those that come, and of those that leave or may have to leave again.
+    pub fn memory(&self) -> [usize; 2] {
+        let sessions = self.peers.values().filter_map(|peer| peer.session.as_ref());
+        [self.memory, sessions.map(Session::send_memory).sum()]
     }
 
     /// Whether every session that was closed has said so to its other side.

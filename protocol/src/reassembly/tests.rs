@@ -248,3 +248,37 @@ fn frames_of_no_stream_go_some_seconds_after_their_deadline() {
     stream.poll(until, &clock, |_| {});
     assert_eq!((stream.memory(), stream.poll_timeout(&clock)), (0, None));
 }
+
+#[test]
+fn parity_that_is_kept_counts_and_stays_within_the_room_there_is() {
+    let now = Time::from_nanos(1_000_000_000);
+    let mut stream = Reassembly::new(0, Duration::from_millis(120));
+    let fragment = |symbol| Fragment {
+        symbol,
+        k: 8,
+        first_flight: 8,
+        ..one_of_two(7)
+    };
+    let mut add = |symbol, room| {
+        let limits = Limits {
+            memory: room,
+            ..LIMITS
+        };
+        let outcome = stream.handle_fragment(now, &fragment(symbol), &[1; 50], 0, limits, TIMING);
+        (outcome, stream.memory())
+    };
+    // Eight symbols of data, and one of parity beside them where there is room.
+    assert_eq!(add(8, 399), (Outcome::NoRoom, 0));
+    assert_eq!(add(8, 449), (Outcome::NoRoom, 400));
+    assert_eq!(add(8, 50), (Outcome::Taken, 450));
+    assert_eq!(add(8, 50), (Outcome::Duplicate, 450));
+    assert_eq!(add(9, 49), (Outcome::NoRoom, 450));
+    for symbol in 0..6 {
+        assert_eq!(add(symbol, 0), (Outcome::Taken, 450));
+    }
+    assert_eq!(
+        add(10, 50),
+        (Outcome::Inconsistent, 0),
+        "whole, and no frame"
+    );
+}

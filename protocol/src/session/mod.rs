@@ -2,6 +2,7 @@
 
 mod delays;
 mod epochs;
+mod figures;
 mod lull;
 mod mtu;
 mod pace;
@@ -249,6 +250,11 @@ impl Session {
         self.receiver.memory()
     }
 
+    /// Bytes of frames that wait to leave, or are kept for repairs.
+    pub(crate) fn send_memory(&self) -> usize {
+        self.sender.memory()
+    }
+
     /// How long, beyond the one-way delay, frames may take, those that come and those that go.
     pub(crate) fn set_latency(&mut self, latency: Duration) {
         self.receiver.set_latency(latency);
@@ -484,7 +490,11 @@ impl Session {
             self.epochs.expires(),
             mtu,
         ];
-        let media = [self.receiver.poll_timeout(), self.sender.poll_timeout()];
+        let receiver = self
+            .receiver
+            .poll_timeout()
+            .filter(|_| self.closing.is_none());
+        let media = [receiver, self.sender.poll_timeout()];
         let rest = [closing, self.close_due(), quiet, Some(self.small_due(now))];
         media
             .into_iter()
@@ -816,34 +826,14 @@ impl Session {
         now: Time,
         out: &mut Vec<Happened>,
     ) -> Result<(), Broken> {
-        self.receiver.poll(now, out);
+        if self.closing.is_none() {
+            self.receiver.poll(now, out);
+        }
         self.tell_stats(now)?;
         for stream in self.receiver.take_wants_key() {
             self.request_keyframe(now, stream)?;
         }
         Ok(())
-    }
-
-    /// Tells the other side once a second what became of frames.
-    fn tell_stats(&mut self, now: Time) -> Result<(), Broken> {
-        let (at, received_then, sent_then) = self.told;
-        // What can wait must not fill a channel that is not emptied.
-        if now.since(at) < STATS_INTERVAL || !self.control.is_idle() {
-            return Ok(());
-        }
-        let received = self.receiver.received(self.one_way());
-        let sent = self.sender.sent();
-        self.told = (now, received, sent);
-        let is_news = received.is_any() && received != received_then || sent != sent_then;
-        if !is_news {
-            return Ok(());
-        }
-        self.send_message(&Message::Stats(received, sent))
-    }
-
-    /// The least that a datagram takes, as far as that can be known.
-    fn one_way(&self) -> Duration {
-        self.rtt.unwrap_or_default() / 2
     }
 
     /// Asks for a key frame; requests close together are one.
@@ -854,43 +844,5 @@ impl Session {
         }
         self.keyframe_asked.insert(stream, now);
         self.send_message(&Message::KeyframeRequest { stream })
-    }
-
-    /// Counters, those of the streams included.
-    pub(crate) fn stats(&self, now: Time) -> Stats {
-        let counters = self.sender.counters;
-        let mut sent = counters.sent();
-        let mut received = self.receiver.received(self.one_way());
-        if let Some((heard, told)) = self.heard {
-            if !received.is_any() {
-                received = heard;
-            }
-            if sent.captured == 0 {
-                sent = told;
-            }
-        }
-        Stats {
-            frames_captured: sent.captured,
-            frames_sent: sent.sent,
-            frames_dropped: counters.frames_dropped,
-            parity_sent: counters.parity_sent,
-            repairs_sent: counters.repairs_sent,
-            frames_delivered: received.delivered,
-            frames_lost: received.lost,
-            frames_late: received.late,
-            frames_not_sent: self.receiver.counters().not_sent,
-            frames_undecodable: received.undecodable,
-            recovered_by_parity: received.by_parity,
-            recovered_by_resend: received.by_resend,
-            repair_rounds: received.rounds,
-            frame_latency_us: received.latency_us.map(u64::from),
-            target_bitrate: self.sender.target_bitrate().unwrap_or(0),
-            queue_delay_us: self.sender.queue_delay().as_micros() as u64,
-            loss_fraction: f64::from(received.loss) / 65_535.0,
-            clock_skew_ppm: self.receiver.skew_ppm(),
-            mtu: self.mtu.size(),
-            connected: !self.is_silent(now),
-            ..self.stats.clone()
-        }
     }
 }

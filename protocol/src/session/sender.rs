@@ -508,6 +508,11 @@ impl Sender {
         self.queue.is_empty() && self.repairs.is_empty() && reported && !self.lacking
     }
 
+    /// Bytes of frames held.
+    pub(crate) fn memory(&self) -> usize {
+        self.queued_bytes + self.history_bytes
+    }
+
     /// Drops what waits to leave, and what could be repaired.
     pub(crate) fn drop_all(&mut self) {
         self.counters.frames_dropped += self.queue.len() as u64;

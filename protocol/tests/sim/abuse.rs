@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use camrelay_protocol::{
-    Accept, CameraToken, Code, Config, Connect, Endpoint, Event, PrivateKey, Random, Role,
+    Accept, Access, CameraToken, Code, Config, Connect, Endpoint, Event, PrivateKey, Random, Role,
 };
 
 use path_emulator::Conditions;
@@ -187,7 +187,7 @@ fn who_is_not_wanted_hears_it_and_keeps_asking() {
     );
     assert!(!world.events.iter().any(certain) && !frame_at(&world.events, RELAY));
     let now = world.now;
-    let access = camrelay_protocol::Access {
+    let access = Access {
         accept: Accept::Lan,
         known: Vec::new(),
     };
@@ -207,7 +207,7 @@ fn noise_gets_no_answer_or_one_that_is_no_longer() {
         let mut world = World::new(23, Conditions::clean(ms(0)));
         relay_with_key(&mut world, accept, &["door"]);
         if !keys {
-            let access = Some(camrelay_protocol::Access {
+            let access = Some(Access {
                 accept,
                 known: Vec::new(),
             });
@@ -304,8 +304,44 @@ fn strangers_without_proof_take_few_places_for_some_seconds_and_keep_nobody_out(
         let answered = world.host(RELAY).admissions().answered;
         // 20 s and what came before.
         assert!(answered <= u64::from(PLACES) * 6 + 1, "{answered}");
+        // Nor are they told that they are not wanted any more.
+        let (now, sent) = (world.now, world.sent_to_nobody);
+        assert!(world.host(RELAY).admissions().unproved > 0);
+        let access = Access {
+            accept: Accept::Known,
+            known: Vec::new(),
+        };
+        world.host(RELAY).set_access(now, access);
         world.run(FOR);
         let admissions = world.host(RELAY).admissions();
-        assert_eq!((admissions.unproved, admissions.sessions), (0, 1));
+        assert_eq!((admissions.unproved, admissions.sessions), (0, 0));
+        assert_eq!(world.sent_to_nobody, sent);
+    }
+}
+
+#[test]
+fn an_answer_that_comes_from_elsewhere_leads_nobody_there() {
+    for known in [false, true] {
+        let mut world = World::new(26, Conditions::clean(ms(5)));
+        let accept = if known { Accept::Known } else { Accept::Lan };
+        let token = relay_with_key(&mut world, accept, &["door"]);
+        let (name, token) = match known {
+            true => ("door", Some(token)),
+            false => ("gate", None),
+        };
+        world.tap_of_relay = Some(Vec::new());
+        let peer = publish_with(&mut world, CAMERA, name, token);
+        while world.tap_of_relay.iter().all(Vec::is_empty) {
+            world.run(ms(1));
+        }
+        // Somebody who sees the answer is sooner with it.
+        let answer = world.tap_of_relay.take().unwrap().remove(0);
+        world.inject_from(spoofed(7), CAMERA, answer);
+        until_frame(&mut world, CAMERA, peer, ms(200));
+        world.events.clear();
+        world.stream(CAMERA, peer, 30, ms(33), 20_000);
+        world.run(ms(100));
+        assert_eq!(world.sent_to_nobody, 0);
+        assert!(world.assert_intact(RELAY).len() >= 30);
     }
 }

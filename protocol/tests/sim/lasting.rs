@@ -296,6 +296,52 @@ impl Relays {
     }
 }
 
+// Outages.
+
+#[test]
+fn an_outage_of_a_minute_grows_no_memory_on_either_side() {
+    // With loss there are frames that are not whole, and repairs.
+    let path = Conditions {
+        loss: 0.05,
+        jitter: ms(5),
+        ..Conditions::clean(ONE_WAY)
+    };
+    let mut world = World::new(79, path);
+    world.start_relay();
+    world.start(CAMERA, Config::default());
+    let camera = world.publish(CAMERA, "door");
+    until_frame(&mut world, CAMERA, camera, ms(2000));
+    // The most that the camera held of what it sends, and the relay of what comes.
+    let most = |world: &mut World, seconds: u64| {
+        let mut most = [0; 2];
+        for _ in 0..seconds * 30 {
+            world.stream(CAMERA, camera, 1, FRAME, 50_000);
+            world.events.clear();
+            let [_, leaving] = world.host(CAMERA).memory();
+            let [coming, _] = world.host(RELAY).memory();
+            most = [most[0].max(leaving), most[1].max(coming)];
+        }
+        most
+    };
+    let before = most(&mut world, 10);
+    world.path.down = true;
+    let first = most(&mut world, 5);
+    let rest = most(&mut world, 55);
+    world.path.down = false;
+    let after = most(&mut world, 10);
+    println!("before {before:?}, in the outage {first:?}, then {rest:?}, after it {after:?}");
+    for side in [0, 1] {
+        assert!(before[side] > 0, "it is measured");
+        assert!(rest[side] <= first[side], "{rest:?} after {first:?}");
+        // Nothing is kept for longer than it can be of use.
+        let limit = before[side] * 2;
+        assert!(
+            first[side] <= limit && after[side] <= limit,
+            "{first:?} {after:?}"
+        );
+    }
+}
+
 // Relays one behind the other.
 
 #[test]

@@ -352,6 +352,26 @@ fn removing_a_key_ends_its_session() {
 }
 
 #[test]
+fn nothing_comes_of_a_camera_whose_key_is_removed() {
+    let mut world = World::new(10, Conditions::clean(ms(5)));
+    let token = relay_with_key(&mut world, Accept::Lan, &["door"]);
+    let peer = publish_with(&mut world, CAMERA, "door", Some(token));
+    until_frame(&mut world, CAMERA, peer, ms(1000));
+    // A frame that is whole waits for the one before it, of which nothing came.
+    world.path.down = true;
+    world.stream(CAMERA, peer, 1, ms(10), 20_000);
+    world.path.down = false;
+    world.stream(CAMERA, peer, 1, ms(10), 20_000);
+    world.events.clear();
+    let now = world.now;
+    world.host(RELAY).set_access(now, Access::default());
+    // It does not hear of it.
+    world.path.down = true;
+    world.stream(CAMERA, peer, 10, ms(33), 20_000);
+    assert_eq!(world.frames(RELAY).len(), 0);
+}
+
+#[test]
 fn a_name_that_gets_a_key_is_nobody_elses_at_once() {
     let mut world = World::new(10, Conditions::clean(ms(5)));
     let token = relay_with_key(&mut world, Accept::Lan, &["door"]);
