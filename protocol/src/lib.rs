@@ -29,6 +29,7 @@ mod rate;
 mod reassembly;
 mod reorder;
 mod replay;
+mod sealing;
 mod session;
 mod stats;
 mod time;
@@ -41,6 +42,8 @@ pub use endpoint::{Admissions, Config, Connect, Endpoint, Event, PeerId, Role, T
 pub use error::{Code, Error, Rejection};
 pub use frame::{Frame, FrameFlags, GapReason, LatePolicy, ReceivedFrame};
 pub use keys::{CameraToken, KeyError, KnownCamera, PrivateKey, PublicKey};
+#[doc(hidden)]
+pub use sealing::SealedFrame;
 pub use stats::Stats;
 pub use time::{Random, Time};
 

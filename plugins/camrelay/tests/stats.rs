@@ -8,12 +8,14 @@ use common::*;
 use gst::prelude::*;
 
 /// What both ends have.
-const NAMES: [&str; 29] = [
+const NAMES: [&str; 33] = [
     "packets-sent",
     "packets-received",
     "packets-received-dropped",
+    "packets-dropped-by-kernel",
     "bytes-sent",
     "bytes-received",
+    "frames-captured",
     "frames-sent",
     "frames-dropped",
     "frames-delivered",
@@ -32,6 +34,8 @@ const NAMES: [&str; 29] = [
     "loss-fraction",
     "clock-skew-ppm",
     "reconnects",
+    "rekeys",
+    "moves",
     "rtt-ms",
     "queue-delay-ms",
     "target-bitrate",
@@ -67,6 +71,10 @@ fn both_ends_have_every_counter_and_count() {
         assert!(stat::<u64>(end, "packets-sent") > 0);
         assert!(stat::<u64>(end, "bytes-received") > 0);
         assert!(stat::<u64>(end, "frames-delivered") > 0);
+        assert!(stat::<u64>(end, "frames-captured") > 0);
+        for none in ["rekeys", "moves", "reconnects"] {
+            assert_eq!(stat::<u64>(end, none), 0, "{none}");
+        }
         assert!(stat::<f64>(end, "frame-latency-p50") > 0.0);
         let (p95, p99) = ("frame-latency-p95", "frame-latency-p99");
         assert!(stat::<f64>(end, p95) <= stat::<f64>(end, p99));
