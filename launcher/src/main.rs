@@ -5,6 +5,8 @@ mod check;
 mod cli;
 mod config;
 mod demo;
+#[cfg(test)]
+mod fuzzing;
 mod ingest;
 mod keys;
 mod logging;

@@ -7,6 +7,8 @@
 mod camrelaysink;
 mod camrelaysrc;
 mod clocks;
+#[cfg(test)]
+mod fuzzing;
 mod keys;
 mod notices;
 pub mod port;

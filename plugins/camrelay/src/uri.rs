@@ -1,5 +1,7 @@
 //! `camrelay://host:port/camera?latency=120&stream=0`: one URI for both elements.
 
+use std::net::Ipv6Addr;
+
 use glib::{Uri, UriFlags};
 
 /// The URI scheme.
@@ -49,12 +51,7 @@ impl CamRelayUri {
 
     /// Writes the URI.
     pub(crate) fn to_text(&self) -> String {
-        let host = self.host.as_deref().unwrap_or_default();
-        let host = if host.contains(':') {
-            format!("[{host}]")
-        } else {
-            host.into()
-        };
+        let host = self.host.as_deref().map(write_host).unwrap_or_default();
         let mut text = format!("{SCHEME}://{host}");
         if let Some(port) = self.port {
             text += &format!(":{port}");
@@ -101,12 +98,26 @@ pub(crate) fn bad(text: String) -> glib::Error {
     glib::Error::new(gst::URIError::BadUri, &text)
 }
 
+/// An IPv6 address in brackets, its zone escaped (RFC 6874); a name escaped.
+fn write_host(host: &str) -> String {
+    let (address, zone) = match host.split_once('%') {
+        Some((address, zone)) => (address, format!("%25{}", escape(zone))),
+        None => (host, String::new()),
+    };
+    match address.parse::<Ipv6Addr>() {
+        Ok(_) => format!("[{address}{zone}]"),
+        Err(_) => escape(host),
+    }
+}
+
 fn escape(text: &str) -> String {
     Uri::escape_string(text, None, false).into()
 }
 
 fn unescape(text: &str) -> Result<String, glib::Error> {
-    let plain = Uri::unescape_string(text, None);
-    let plain = plain.ok_or_else(|| bad(format!("'{text}' is escaped wrongly")))?;
-    Ok(plain.into())
+    let bytes = Uri::unescape_bytes(text, None).ok();
+    let plain = bytes.and_then(|bytes| String::from_utf8(bytes.to_vec()).ok());
+    plain
+        .filter(|plain| !plain.contains('\0'))
+        .ok_or_else(|| bad(format!("'{text}' is escaped wrongly")))
 }

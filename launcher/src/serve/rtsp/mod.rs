@@ -9,8 +9,8 @@
 mod connection;
 mod limits;
 mod mount;
-mod payload;
-mod request;
+pub mod payload;
+pub mod request;
 mod response;
 mod rtcp;
 mod sdp;
@@ -18,7 +18,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 mod track;
-mod transport;
+pub mod transport;
 mod udp;
 mod writer;
 

@@ -9,6 +9,7 @@
 
 mod arrival;
 mod caller;
+pub(crate) mod caps;
 pub(crate) mod clock;
 mod delivery;
 mod driver;

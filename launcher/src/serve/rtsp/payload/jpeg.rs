@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Cut, MAX_BODY};
+use super::cut::{Cut, MAX_BODY};
 
 const SOF0: u8 = 0xc0;
 const SOS: u8 = 0xda;

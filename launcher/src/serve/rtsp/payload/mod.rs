@@ -3,21 +3,19 @@
 //! Only the headers of RTP itself differ between viewers (see [`super::track`]); what
 //! follows them is shared, and the frame's bytes are never copied.
 
-mod jpeg;
-mod units;
+pub mod cut;
+pub mod jpeg;
+pub mod units;
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use self::cut::Cut;
 use crate::relay::frame::{Codec, Frame};
 use crate::relay::jpeg::Misfit;
 
-/// The most of a packet that follows its RTP header, in bytes: with RTP, UDP and IPv6
-/// headers it passes a path of 1,480 bytes.
-const MAX_BODY: usize = 1388;
 /// Frames whose packets are kept for the viewers that have yet to send them.
 const KEPT: usize = 2;
 /// What RTP cannot carry is told of once in this time.
@@ -77,24 +75,6 @@ pub struct Packets {
     marked: bool,
 }
 
-/// Where a frame is cut into packets.
-#[derive(Default)]
-struct Cut {
-    /// Payload headers, one after the other.
-    heads: Vec<u8>,
-    /// For each packet its range of `heads` and its range of the frame.
-    pieces: Vec<(Range<usize>, Range<usize>)>,
-}
-
-impl Cut {
-    /// Adds a packet of these bytes and that range of the frame.
-    fn add(&mut self, head: &[u8], body: Range<usize>) {
-        let start = self.heads.len();
-        self.heads.extend_from_slice(head);
-        self.pieces.push((start..self.heads.len(), body));
-    }
-}
-
 impl Packets {
     /// The packets of a frame; `None` where RTP cannot carry it.
     pub fn of(frame: &Frame) -> Option<Self> {
@@ -125,7 +105,7 @@ impl Packets {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.cut.pieces.len()
+        self.cut.len()
     }
 
     /// What they hold of the frame, in bytes.
@@ -140,9 +120,7 @@ impl Packets {
 
     /// What follows the RTP header of each: the payload's header, and the frame's bytes.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let data: &[u8] = &self.data;
-        (self.cut.pieces.iter())
-            .map(move |(head, body)| (&self.cut.heads[head.clone()], &data[body.clone()]))
+        self.cut.iter(&self.data)
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use data_encoding::{BASE64, HEXLOWER};
 
-use super::{Cut, MAX_BODY};
+use super::cut::{Cut, MAX_BODY};
 use crate::relay::annexb;
 
 /// Types of H.264 units.
