@@ -21,6 +21,9 @@ const IPV4_HEADERS: u16 = 20 + 8;
 const IPV6_HEADERS: u16 = 40 + 8;
 /// Losses of one size after which a smaller one is tried.
 const MAX_LOSSES: u8 = 3;
+/// The same before the least is gone to, which costs most; it is used for the time being from the
+/// first on.
+const LOSSES_TO_LEAST: u8 = 6;
 /// How long a probe may take (RFC 8899, section 5.1.1: PROBE_TIMER).
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// After this, larger sizes are tried again (RFC 8899, section 5.1.1: PMTU_RAISE_TIMER).
@@ -241,7 +244,11 @@ impl Mtu {
             Some(check) => wait = (check.interval * 2).min(MAX_CHECK_INTERVAL.max(interval)),
             None => {}
         }
-        if losses == MAX_LOSSES {
+        let enough = match self.size > BASE_MTU {
+            true => MAX_LOSSES,
+            false => LOSSES_TO_LEAST,
+        };
+        if losses == enough {
             self.size = self.smaller();
             (self.unheard, self.check) = (None, None);
             self.search = Search::Rests(now + RETRY_AFTER);

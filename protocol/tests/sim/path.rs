@@ -255,6 +255,8 @@ fn a_path_that_carries_no_more_than_it_must_is_used() {
     assert_eq!(stats(&mut world, CAMERA, peer).mtu, 1200);
     world.largest = 548;
     until_frames(&mut world, peer, ms(500));
+    world.stream(CAMERA, peer, 30, FRAME, 20_000);
+    assert_eq!(stats(&mut world, CAMERA, peer).mtu, 548);
     world.largest = 1500;
     world.stream(CAMERA, peer, 62 * 30, FRAME, 20_000);
     assert_eq!(stats(&mut world, CAMERA, peer).mtu, 1472);
@@ -277,4 +279,32 @@ fn an_outage_says_nothing_about_sizes() {
     world.path.loss = 0.2;
     world.stream(CAMERA, peer, 900, FRAME, 20_000);
     assert_eq!(stats(&mut world, CAMERA, peer).mtu, 1472);
+}
+
+#[test]
+fn loss_makes_no_datagram_smaller_than_1200_bytes() {
+    let many = (300, FRAME, 20_000);
+    let few = (200, ms(500), 1000);
+    let cases = [
+        (0.4, 1.0, many),
+        (0.2, 8.0, many),
+        (0.1, 1.0, few),
+        (0.2, 1.0, few),
+    ];
+    for (loss, burst, (count, interval, size)) in cases {
+        for seed in 60..80 {
+            let mut world = World::new(seed, Conditions::clean(ms(20)));
+            world.largest = 1200;
+            world.start_relay();
+            world.start(CAMERA, Config::default());
+            let peer = world.publish(CAMERA, "door");
+            world.run(ms(100));
+            (world.path.loss, world.path.burst) = (loss, burst);
+            world.stream(CAMERA, peer, count, interval, size);
+            world.path.loss = 0.0;
+            world.stream(CAMERA, peer, 15, FRAME, 20_000);
+            let mtu = stats(&mut world, CAMERA, peer).mtu;
+            assert_eq!(mtu, 1200, "seed {seed}, {loss} in bursts of {burst}");
+        }
+    }
 }
