@@ -590,6 +590,11 @@ impl Endpoint {
         [self.memory, sessions.map(Session::send_memory).sum()]
     }
 
+    /// Whether [`Self::poll_event`] has something to tell.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty() || !self.unsettled.is_empty()
+    }
+
     /// Whether every session that was closed has said so to its other side.
     pub fn has_said_goodbye(&self) -> bool {
         let sessions = self.peers.values().filter_map(|peer| peer.session.as_ref());

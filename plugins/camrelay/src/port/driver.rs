@@ -68,6 +68,10 @@ struct Core<S> {
     endpoint: Endpoint,
     side: S,
     stop: Option<Stop>,
+    /// What [`Driver::send`] writes datagrams to.
+    outgoing: Outgoing,
+    /// What the kernel did not take from other threads; these leave the rest to this one then.
+    unsent: Vec<Outgoing>,
 }
 
 /// How long the thread has nothing to do.
@@ -101,6 +105,8 @@ impl<S: Side> Driver<S> {
                 endpoint,
                 side: side(weak),
                 stop: None,
+                outgoing: Outgoing::default(),
+                unsent: Vec::new(),
             }),
         });
         let thread = std::thread::Builder::new().name(name.into()).spawn({
@@ -122,6 +128,39 @@ impl<S: Side> Driver<S> {
     /// Runs `action` with the side and the endpoint, then lets the thread send what it led to.
     pub(super) fn with<R>(&self, action: impl FnOnce(&mut S, &mut Endpoint, Time) -> R) -> R {
         let result = self.read(action);
+        self.wake();
+        result
+    }
+
+    /// As [`Self::with`], but sends what it led to from the thread that calls, as far as that may
+    /// leave at once; the port's need not wake for it.
+    pub(super) fn send<R>(&self, action: impl FnOnce(&mut S, &mut Endpoint, Time) -> R) -> R {
+        let mut core = self.lock();
+        let Core { endpoint, side, .. } = &mut *core;
+        let result = action(side, endpoint, clock::now());
+        let mut outgoing = std::mem::take(&mut core.outgoing);
+        let segments = self.socket.max_segments();
+        while core.unsent.is_empty() {
+            let transmit =
+                core.endpoint
+                    .poll_transmit(clock::now(), segments, &mut outgoing.buffer);
+            let Some(transmit) = transmit else {
+                let due = core.endpoint.poll_timeout();
+                let due = due.filter(|_| !core.endpoint.has_events());
+                core.outgoing = outgoing;
+                drop(core);
+                self.wake_at(due);
+                return result;
+            };
+            drop(core);
+            outgoing.begin(transmit);
+            let sent = self.socket.send(&mut outgoing);
+            core = self.lock();
+            if !sent {
+                core.unsent.push(std::mem::take(&mut outgoing));
+            }
+        }
+        drop(core);
         self.wake();
         result
     }
@@ -165,6 +204,14 @@ impl<S: Side> Driver<S> {
     fn wake(&self) {
         if let Err(error) = self.waiter.wake() {
             gst::error!(CAT, "cannot wake the port's thread: {error}");
+        }
+    }
+
+    /// Wakes the thread at that time, or now.
+    fn wake_at(&self, due: Option<Time>) {
+        match due.map(|due| self.waiter.wake_at(due)) {
+            Some(Ok(())) => {}
+            Some(Err(_)) | None => self.wake(),
         }
     }
 
@@ -230,6 +277,7 @@ impl<S: Side> Driver<S> {
             endpoint,
             side,
             stop,
+            ..
         } = &mut *core;
         let now = clock::now();
         incoming.for_each(|arrived, from, datagram| {
@@ -262,10 +310,15 @@ impl<S: Side> Driver<S> {
     fn flush(&self, outgoing: &mut Outgoing) {
         while self.socket.send(outgoing) {
             let segments = self.socket.max_segments();
+            let mut core = self.lock();
+            if let Some(unsent) = core.unsent.pop() {
+                outgoing.take_up(unsent);
+                continue;
+            }
             let transmit =
-                self.lock()
-                    .endpoint
+                core.endpoint
                     .poll_transmit(clock::now(), segments, &mut outgoing.buffer);
+            drop(core);
             let Some(transmit) = transmit else {
                 return;
             };

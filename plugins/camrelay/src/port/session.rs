@@ -177,7 +177,7 @@ impl Publisher {
     pub(crate) fn send(&self, frame: Frame) -> Result<(), Error> {
         self.session
             .driver
-            .with(|caller, endpoint, now| caller.send(endpoint, now, self.stream, frame))
+            .send(|caller, endpoint, now| caller.send(endpoint, now, self.stream, frame))
     }
 
     /// Says that no more frames will come, and ends the session with its last stream.

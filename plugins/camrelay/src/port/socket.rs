@@ -57,6 +57,11 @@ impl Outgoing {
         self.sent = 0;
     }
 
+    /// Takes up what is left of another one.
+    pub(super) fn take_up(&mut self, rest: Self) {
+        (self.buffer, self.transmit, self.sent) = (rest.buffer, rest.transmit, rest.sent);
+    }
+
     /// Whether datagrams are waiting.
     pub(super) fn is_pending(&self) -> bool {
         self.transmit.is_some()
