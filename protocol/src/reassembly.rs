@@ -19,6 +19,8 @@ pub(crate) const WINDOW: u64 = 128;
 const LATENCIES: usize = 256;
 /// Changes of caps ahead of the frames that need them.
 const MAX_CAPS_AHEAD: usize = 8;
+/// What is still coming is waited for at least so long: a frame leaves in several bursts.
+const LEAST_WAIT: Duration = Duration::from_millis(5);
 /// How long a frame is kept, beyond its deadline, while no caps came.
 const CAPS_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -78,7 +80,7 @@ struct Open {
     slot: Slot,
     /// The sender's clock, microseconds.
     capture: u64,
-    /// When the first of it came, if not as a repair.
+    /// When the newest of its first flight came.
     came: Option<Time>,
     /// When its first flight counts as over.
     over_at: Time,
@@ -94,12 +96,14 @@ struct Open {
 }
 
 impl Open {
-    /// When it is given up. A frame that began to come late was late already when it left, or the
-    /// path is longer now: the next ones are as late.
+    /// When it is given up. The time that a frame takes through a narrow path is not counted, and
+    /// one that came late was late already when it left, or the path is longer now: the next ones
+    /// are as late.
     fn deadline(&self, clock: &Clock, latency: Duration) -> Time {
         let deadline = clock.map(self.capture) + latency;
-        self.came
-            .map_or(deadline, |came| deadline.max(came + latency / 2))
+        self.came.map_or(deadline, |came| {
+            deadline.max(came + (latency / 2).max(LEAST_WAIT))
+        })
     }
 }
 
@@ -376,8 +380,7 @@ impl Reassembly {
             room -= size;
             self.skip(number, fragment.skipped);
             let assembly = Assembly::new(fragment, symbol.len() as u16);
-            let came = (fragment.flags & FLAG_REPAIR == 0).then_some(now);
-            self.open(now, number, assembly, (capture, came), timing);
+            self.open(now, number, assembly, capture, timing);
         }
         self.newest = self.newest.max(Some(number));
         let Some(open) = self.frames.get_mut(&number) else {
@@ -393,6 +396,9 @@ impl Reassembly {
         let before = assembly.memory();
         let added = assembly.add(fragment, symbol);
         self.memory = self.memory - before + assembly.memory();
+        if fragment.flags & FLAG_REPAIR == 0 {
+            open.came = Some(now);
+        }
         if fragment.flags & FLAG_REPAIR == 0 && !open.over && open.reports == 0 {
             let last = fragment.block + 1 == fragment.blocks
                 && fragment.symbol + 1 == u16::from(fragment.first_flight);
@@ -443,14 +449,7 @@ impl Reassembly {
 
     /// Opens a frame, and those before it that nothing came of; the older ones' first flights are
     /// over.
-    fn open(
-        &mut self,
-        now: Time,
-        number: u64,
-        assembly: Assembly,
-        (capture, came): (u64, Option<Time>),
-        timing: Timing,
-    ) {
+    fn open(&mut self, now: Time, number: u64, assembly: Assembly, capture: u64, timing: Timing) {
         let over_at = now + timing.reorder;
         let begin = self.next.max(self.newest.map(|newest| newest + 1));
         let begin = begin.map(|begin| begin.max(self.given_up_before));
@@ -493,7 +492,7 @@ impl Reassembly {
         let open = Open {
             slot,
             capture,
-            came,
+            came: None,
             over_at,
             over: false,
             report_at: Some(over_at),

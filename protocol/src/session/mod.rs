@@ -3,6 +3,7 @@
 mod delays;
 mod epochs;
 mod figures;
+mod flow;
 mod lull;
 mod mtu;
 mod pace;

@@ -28,6 +28,8 @@ pub(super) struct Pace {
     pub(super) loss: f64,
     /// Packets of the first flight that is under way.
     pub(super) flight: usize,
+    /// Whether it may leave faster than the target.
+    pub(super) hurries: bool,
 }
 
 impl Pace {
@@ -36,6 +38,9 @@ impl Pace {
         match self.target {
             Some(target) => {
                 let takes = Duration::from_secs_f64(len as f64 * 8.0 / target as f64);
+                if !self.hurries {
+                    return takes;
+                }
                 let all = takes * self.flight.max(1) as u32;
                 let faster = LONG.as_secs_f64() / all.max(LONG).as_secs_f64();
                 takes.div_f64(1.0 + (GAIN - 1.0) * faster)
@@ -103,6 +108,7 @@ mod tests {
             rtt,
             loss,
             flight,
+            hurries: true,
         }
     }
 

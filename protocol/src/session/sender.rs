@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use super::flow::{Interval, Overhead};
 use super::pace::{Pace, Pacer};
 use crate::fec;
 use crate::fragment::{Coded, Layout, flags_to_wire, frame_header, symbol_room};
@@ -35,10 +36,6 @@ const REPAIR_BURST: f64 = 256.0;
 const REPAIR_SHARE: f64 = 0.5;
 /// How long a frame may wait for those before it, at least.
 const MIN_PATIENCE: Duration = Duration::from_millis(50);
-/// Frames waiting behind a late one that are counted.
-const MAX_WAITING: u32 = 20;
-/// A frame that waits for this long waits.
-const LONG_WAIT: Duration = Duration::from_millis(5);
 /// Symbols of a frame that is sent again as a whole where nothing was reported of it.
 const MAX_PROBE: u8 = 8;
 
@@ -50,6 +47,10 @@ struct Stream {
     next: u32,
     /// A frame was dropped that others may build on: nothing leaves before a key frame.
     broken: bool,
+    /// The last frame builds on others.
+    is_chain: bool,
+    /// How long the last key frame takes to leave.
+    key_takes: Duration,
     /// Frames dropped since the last one accepted, of which the next one is to tell: they have
     /// no numbers yet,
     dropped: u8,
@@ -69,9 +70,12 @@ struct Outgoing {
     fragment: Fragment,
     layout: Layout,
     coded: Coded,
-    accepted: Time,
-    /// How long it takes to leave at the target.
+    /// Others build on it, or it on them.
+    is_chain: bool,
+    /// How long it takes to leave at the target,
     takes: Duration,
+    /// and until when it must have.
+    due: Time,
     /// Symbols of the first flight already sent, all blocks together.
     sent: usize,
     first_sent: Time,
@@ -116,60 +120,6 @@ impl Outgoing {
                 .read(self.layout.place(block, data) * len, len, &mut scratch);
             fec::add_data(number, &mut out[at..], data, symbol);
         }
-    }
-}
-
-/// The time between frames, smoothed.
-#[derive(Default)]
-struct Interval {
-    last: Option<Time>,
-    mean: Duration,
-}
-
-impl Interval {
-    /// Frames that wait behind one that is late by this: those that wait briefly count in part.
-    fn waiting(&self, late: Duration) -> f64 {
-        let interval = self.mean.max(Duration::from_millis(1));
-        let waits = (1..=MAX_WAITING).map(|frame| late.saturating_sub(interval * frame));
-        waits
-            .map(|wait| (wait.as_secs_f64() / LONG_WAIT.as_secs_f64()).min(1.0))
-            .sum()
-    }
-
-    fn observe(&mut self, capture: Time) {
-        if let Some(last) = self.last.filter(|last| *last < capture) {
-            // A pause is not a frame rate.
-            let passed = capture.since(last).min(Duration::from_secs(1));
-            self.mean = if self.mean.is_zero() {
-                passed
-            } else {
-                (self.mean * 7 + passed) / 8
-            };
-        }
-        self.last = Some(capture);
-    }
-}
-
-/// What is sent beside the frames: headers, parity, repairs.
-#[derive(Default)]
-struct Overhead {
-    frames: f64,
-    datagrams: f64,
-}
-
-impl Overhead {
-    /// Bytes sent for each byte of a frame.
-    fn ratio(&self) -> f64 {
-        if self.frames < 1000.0 {
-            1.05
-        } else {
-            (self.datagrams / self.frames).clamp(1.0, 4.0)
-        }
-    }
-
-    fn on_frame(&mut self, len: usize) {
-        self.frames = self.frames * 0.9 + len as f64;
-        self.datagrams *= 0.9;
     }
 }
 
@@ -232,6 +182,8 @@ pub(crate) struct Sender {
     pacer: Pacer,
     /// When what was accepted will have left at the target bitrate.
     accepted_until: Time,
+    /// The last frame that began to leave was given up.
+    gave_up: bool,
     pub(crate) counters: SendCounters,
 }
 
@@ -269,6 +221,7 @@ impl Sender {
             newest_report: None,
             pacer: Pacer::default(),
             accepted_until: Time::default(),
+            gave_up: false,
             counters: SendCounters::default(),
         }
     }
@@ -340,6 +293,8 @@ impl Sender {
             generation: known.map_or(0, |known| known.generation.wrapping_add(1)),
             next: known.map_or(first, |known| known.next),
             broken: false,
+            is_chain: false,
+            key_takes: Duration::ZERO,
             dropped: known.map_or(0, |known| known.dropped),
             abandoned: known.map_or(0, |known| known.abandoned),
         };
@@ -377,26 +332,37 @@ impl Sender {
             return Err(Error::FrameTooLarge { size, limit });
         }
         let layout = Layout::new(size, symbol_room(self.mtu));
-        let full = self.queue.len() >= MAX_QUEUED_FRAMES
-            || self.queued_bytes + size > MAX_QUEUED_BYTES
-            || self.is_backlogged(now);
+        let full =
+            self.queue.len() >= MAX_QUEUED_FRAMES || self.queued_bytes + size > MAX_QUEUED_BYTES;
+        let [backlog, patience] = [self.backlog(now), self.patience()];
         let entry = self.streams.get_mut(&stream);
         let entry = entry
             .filter(|entry| entry.caps.is_some())
             .ok_or(Error::NoCaps(stream))?;
         self.counters.frames_captured += 1;
+        // What builds on a key frame waits for as long as that took: to begin anew takes longer.
+        let is_chain = entry.is_chain || !frame.flags.key;
+        let waits = is_chain && !entry.broken && !frame.flags.discardable;
+        let most = patience
+            + if waits {
+                entry.key_takes
+            } else {
+                Duration::ZERO
+            };
         let broken = entry.broken && !frame.flags.key;
         // The narrowest paths do not carry the largest frames.
-        let layout = layout.filter(|_| !(full || refuse || broken));
+        let layout = layout.filter(|_| !(full || refuse || broken || backlog > most));
         let Some(layout) = layout else {
             self.counters.frames_dropped += 1;
             entry.broken |= !frame.flags.discardable;
             if !refuse {
                 entry.dropped = entry.dropped.saturating_add(1);
             }
-            return Ok(entry.broken && !frame.flags.key);
+            // Another one, too, could not leave yet.
+            return Ok(entry.broken && !frame.flags.key && backlog <= patience);
         };
         entry.broken = false;
+        entry.is_chain = !frame.flags.key;
         self.interval.observe(frame.capture);
         let first_flight = match self.rate.is_congested(self.budget) {
             true => layout.k,
@@ -421,6 +387,15 @@ impl Sender {
         entry.next = sequence.wrapping_add(1);
         let header = frame_header(&frame, entry.generation).encode();
         let takes = self.accept(now, size, layout, first_flight);
+        // What others do not build on is given up for the next, but not each.
+        let most = match is_chain || self.gave_up {
+            true => Duration::MAX,
+            false => self.interval.mean,
+        };
+        let leaves = now + self.accepted_until.since(now).min(most);
+        if let Some(entry) = self.streams.get_mut(&stream).filter(|_| frame.flags.key) {
+            entry.key_takes = takes;
+        }
         self.queued_bytes += size;
         self.queue.push_back(Outgoing {
             fragment,
@@ -429,8 +404,9 @@ impl Sender {
                 header,
                 data: frame.data,
             },
-            accepted: now,
+            is_chain,
             takes,
+            due: leaves + self.budget.max(MIN_PATIENCE),
             sent: 0,
             first_sent: Time::default(),
             last_packet: 0,
@@ -444,11 +420,7 @@ impl Sender {
 
     /// Drops what has waited so long that it cannot come in time, and what builds on it.
     pub(crate) fn abandon(&mut self, now: Time) {
-        let patience = self.budget.max(MIN_PATIENCE);
-        while let Some(stale) = self
-            .queue
-            .pop_front_if(|frame| now.since(frame.accepted) > patience)
-        {
+        while let Some(stale) = self.queue.pop_front_if(|frame| now > frame.due) {
             let mut left = Some(stale);
             while let Some(frame) = left.take() {
                 left = self.leave_out(&frame);
@@ -461,6 +433,7 @@ impl Sender {
     fn leave_out(&mut self, frame: &Outgoing) -> Option<Outgoing> {
         self.counters.frames_dropped += 1;
         self.queued_bytes -= frame.coded.data.len();
+        self.gave_up |= frame.sent > 0;
         let unsent = 1.0 - frame.sent as f64 / frame.first_flight() as f64;
         self.accepted_until = self.accepted_until - frame.takes.mul_f64(unsent);
         let Fragment {
@@ -544,14 +517,16 @@ impl Sender {
             self.write_first(now, packet, out);
         }
         let len = out.len() - start + HEADER_LEN + TAG_LEN;
-        self.overhead.datagrams += len as f64;
+        self.overhead.on_datagram(len);
         self.rate.on_sent(now, packet, len);
-        let flight = self.queue.front().map_or(0, Outgoing::first_flight);
+        let front = self.queue.front();
         let pace = Pace {
             target: self.rate.target(),
             rtt: self.path.rtt,
             loss: self.path.loss,
-            flight,
+            flight: front.map_or(0, Outgoing::first_flight),
+            // What waits behind a key frame would only wait on the path.
+            hurries: !front.is_some_and(|frame| frame.is_chain) || self.backlog(now) < MIN_PATIENCE,
         };
         self.pacer.on_sent(now, len, &pace);
     }
@@ -573,6 +548,7 @@ impl Sender {
         self.allowance = (self.allowance + REPAIR_SHARE).min(REPAIR_BURST);
         if frame.sent == frame.first_flight() {
             self.counters.frames_sent += 1;
+            self.gave_up = false;
             self.overhead.on_frame(frame.coded.data.len());
             let frame = self.queue.pop_front();
             self.history.extend(frame);
@@ -631,12 +607,18 @@ impl Sender {
         self.history.iter().find(|frame| frame.is(stream, sequence))
     }
 
-    /// Whether what was accepted takes, at the target, longer to leave than a frame may wait for
-    /// the next.
-    fn is_backlogged(&self, now: Time) -> bool {
+    /// How long what was accepted takes, at the target, to leave.
+    fn backlog(&self, now: Time) -> Duration {
+        match self.rate.target() {
+            Some(_) => self.accepted_until.since(now),
+            None => Duration::ZERO,
+        }
+    }
+
+    /// How long a frame may wait for those before it.
+    fn patience(&self) -> Duration {
         // What waits for longer than half of its time comes late.
-        let patience = self.interval.mean.max(MIN_PATIENCE).min(self.budget / 2);
-        self.rate.target().is_some() && self.accepted_until.since(now) > patience
+        self.interval.mean.max(MIN_PATIENCE).min(self.budget / 2)
     }
 
     /// Takes note of an accepted frame's share of the target; returns how long it takes to leave.
@@ -656,7 +638,7 @@ impl Sender {
     /// Gives up frames whose time for repairs is over.
     fn forget(&mut self, now: Time) {
         while let Some(oldest) = self.history.front() {
-            let over = now.since(oldest.first_sent) > self.budget;
+            let over = now > oldest.over_at(self.budget);
             if !over && self.history.len() <= MAX_HISTORY && self.history_bytes <= MAX_HISTORY_BYTES
             {
                 break;
@@ -667,9 +649,9 @@ impl Sender {
         self.skip_stale_repairs();
     }
 
-    /// Repair rounds that still fit for a frame first sent at `first_sent`.
-    fn rounds_left(&self, now: Time, first_sent: Time) -> usize {
-        let left = self.budget.saturating_sub(now.since(first_sent));
+    /// Repair rounds that still fit for a frame whose time is over then.
+    fn rounds_left(&self, now: Time, over_at: Time) -> usize {
+        let left = over_at.since(now);
         let Path { rtt, reorder, .. } = self.path;
         // One is under way: the symbols now sent, which need no further report.
         let more = left.as_secs_f64() / (rtt + reorder + Duration::from_millis(1)).as_secs_f64();
@@ -763,7 +745,8 @@ impl Sender {
             return;
         }
         // What is late may still come, but where this is the last round nobody can wait for that.
-        let late = match self.rounds_left(now, frame.first_sent) {
+        let over_at = frame.over_at(self.budget);
+        let late = match self.rounds_left(now, over_at) {
             1 => Duration::ZERO,
             _ => self.path.spread.min(self.path.rtt) / 2,
         };
@@ -781,7 +764,7 @@ impl Sender {
             });
             // What is under way was chosen for the rounds left then, and its fate is not known.
             let decided = repairs.clone().map(|sent| sent.at).min().unwrap_or(now);
-            let rounds = self.rounds_left(decided, frame.first_sent);
+            let rounds = self.rounds_left(decided, over_at);
             let wanted = usize::from(self.plan.repairs(rounds, lacking));
             let mut under_way = repairs.count();
             if fresh_flight {
@@ -829,7 +812,7 @@ impl Sender {
             .back()
             .map_or(newest.last_sent, |sent| sent.at);
         let at = last + wait;
-        (at.since(newest.first_sent) < self.budget).then_some(at)
+        (at < newest.over_at(self.budget)).then_some(at)
     }
 
     /// When something may leave although nothing comes.
@@ -868,6 +851,12 @@ impl Sender {
 }
 
 impl Outgoing {
+    /// When its time for repairs is over: that of its first flight is not counted where it is
+    /// long, as the receiver does.
+    fn over_at(&self, budget: Duration) -> Time {
+        (self.first_sent + budget).max(self.last_sent + budget / 2)
+    }
+
     fn is(&self, stream: u16, sequence: u32) -> bool {
         self.fragment.stream == stream && self.fragment.sequence == sequence
     }

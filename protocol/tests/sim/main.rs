@@ -5,6 +5,7 @@ mod breadth;
 mod clocks;
 mod gaps;
 mod jpeg;
+mod large;
 mod lasting;
 mod longer;
 mod lulls;
