@@ -1,6 +1,11 @@
 //! What the launcher and the elements read of others, file by file: one is a program and no library, and
 //! neither shows these.
-#![allow(dead_code, missing_docs, reason = "they are used where they belong")]
+#![allow(
+    dead_code,
+    missing_docs,
+    unused_imports,
+    reason = "they are used where they belong"
+)]
 
 #[path = "../launcher/src/fuzzing.rs"]
 pub mod fuzzing;

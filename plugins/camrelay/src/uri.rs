@@ -38,11 +38,15 @@ impl CamRelayUri {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             parameters.push((unescape(name)?, unescape(value)?));
         }
+        let host = uri.host().map(String::from).filter(|host| !host.is_empty());
+        if let Some(host) = host
+            .as_ref()
+            .filter(|host| host.contains(':') && !is_ipv6(host))
+        {
+            return Err(bad(format!("'{host}' is no IPv6 address")));
+        }
         Ok(Self {
-            host: uri
-                .host()
-                .map(Into::into)
-                .filter(|host: &String| !host.is_empty()),
+            host,
             port,
             camera: Some(camera).filter(|camera| !camera.is_empty()),
             parameters,
@@ -98,15 +102,17 @@ pub(crate) fn bad(text: String) -> glib::Error {
     glib::Error::new(gst::URIError::BadUri, &text)
 }
 
+fn is_ipv6(host: &str) -> bool {
+    let address = host.split_once('%').map_or(host, |(address, _)| address);
+    address.parse::<Ipv6Addr>().is_ok()
+}
+
 /// An IPv6 address in brackets, its zone escaped (RFC 6874); a name escaped.
 fn write_host(host: &str) -> String {
-    let (address, zone) = match host.split_once('%') {
-        Some((address, zone)) => (address, format!("%25{}", escape(zone))),
-        None => (host, String::new()),
-    };
-    match address.parse::<Ipv6Addr>() {
-        Ok(_) => format!("[{address}{zone}]"),
-        Err(_) => escape(host),
+    match host.split_once('%') {
+        _ if !is_ipv6(host) => escape(host),
+        Some((address, zone)) => format!("[{address}%25{}]", escape(zone)),
+        None => format!("[{host}]"),
     }
 }
 
