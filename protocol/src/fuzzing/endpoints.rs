@@ -16,6 +16,10 @@ const CAMERA: usize = 1;
 const VIEWER: usize = 2;
 /// Datagrams under way, at most.
 const MAX_FLIGHTS: usize = 192;
+/// Callers in a flood, at most: more than are answered without proof.
+const FLOOD: u8 = 80;
+/// Floods and hours in one run.
+const MAX_LONG: u8 = 3;
 const HOUR: Duration = Duration::from_secs(3600);
 /// Less than a relay keeps a session for that it hears nothing of.
 const SILENCE: Duration = Duration::from_secs(80);
@@ -85,6 +89,8 @@ struct World {
     flights: Vec<Flight>,
     /// Frames that came to each.
     frames: [u64; 3],
+    /// How often something was done that takes long.
+    long: u8,
     /// Bytes that came from where nobody answers, and that were sent there.
     from_nobody: usize,
     to_nobody: usize,
@@ -146,6 +152,7 @@ impl World {
             allowed: false,
             flights: Vec::new(),
             frames: [0; 3],
+            long: 0,
             from_nobody: 0,
             to_nobody: 0,
         };
@@ -239,12 +246,18 @@ impl World {
                 address.set_port(address.port() ^ 1);
             }
             7 => self.allow(op & 16 == 0),
-            8 => self.flood(usize::from(input.u8())),
-            9 => self.grow_old(),
+            8 if self.may_take_long() => self.flood(usize::from(input.u8() % FLOOD)),
+            9 if self.may_take_long() => self.grow_old(),
             _ if count > 0 => self.deliver(usize::from(input.u8()) % count, op & 32 != 0),
             _ => self.pass(Duration::from_millis(10)),
         }
         self.flights.truncate(MAX_FLIGHTS);
+    }
+
+    /// Whether something that takes long may be done once more, as inputs are to be many.
+    fn may_take_long(&mut self) -> bool {
+        self.long = self.long.saturating_add(1);
+        self.long <= MAX_LONG
     }
 
     /// The camera sends a frame.
