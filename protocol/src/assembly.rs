@@ -48,7 +48,8 @@ pub(crate) struct Assembly {
     capture: u32,
     flags: u8,
     code: u8,
-    /// The coded bytes: every data symbol at its place.
+    /// The coded bytes, every data symbol at its place, up to the last that came: zeros are written for
+    /// gaps alone.
     coded: Vec<u8>,
     have: Vec<Have>,
     /// Parity that its block needs: block, number, symbol.
@@ -73,7 +74,7 @@ impl Assembly {
             capture: fragment.capture,
             flags: fragment.flags & !FLAG_REPAIR,
             code: fragment.code,
-            coded: vec![0; layout.coded_len()],
+            coded: Vec::with_capacity(layout.coded_len()),
             have: vec![Have::default(); layout.blocks.into()],
             parity: Vec::new(),
             lacking: layout.symbols(),
@@ -153,7 +154,12 @@ impl Assembly {
 
     fn place(&mut self, block: u8, index: u16, symbol: &[u8]) {
         let at = self.layout.place(block, index) * symbol.len();
-        self.coded[at..at + symbol.len()].copy_from_slice(symbol);
+        if at < self.coded.len() {
+            self.coded[at..at + symbol.len()].copy_from_slice(symbol);
+        } else {
+            self.coded.resize(at, 0);
+            self.coded.extend_from_slice(symbol);
+        }
     }
 
     /// Fills a block's missing data symbols from its parity, of which there is exactly enough.
