@@ -253,6 +253,26 @@ impl Measure {
         (micros >= BUSY_LEAST && bytes > 0.0).then(|| bytes * 8e6 / micros as f64)
     }
 
+    /// The same by the newest packets alone.
+    pub(super) fn newest_capacity(&self) -> Option<f64> {
+        let (mut bytes, mut micros) = (0.0, 0);
+        for (_, more, passed) in self.busy.iter().rev() {
+            (bytes, micros) = (bytes + more, micros + passed);
+            if micros >= 2 * BUSY_LEAST {
+                return Some(bytes * 8e6 / micros as f64);
+            }
+        }
+        None
+    }
+
+    /// Bits per second that came through a queue that was longer than `limit` for all of the time:
+    /// what the path carries, though packets overtake each other.
+    pub(super) fn passed_lately(&self, limit: Duration) -> Option<f64> {
+        let last = self.counts.back().filter(|_| self.queue_delay() > limit)?;
+        let before = |count: &&Count| last.at.since(count.at) >= STANDING;
+        self.rate_since(self.counts.iter().rev().find(before)?)
+    }
+
     /// Bits per second that are sent.
     pub(super) fn offered(&self, now: Time) -> f64 {
         let first = self.sent.partition_point(|sent| now.since(sent.at) > OVER);
@@ -273,7 +293,11 @@ impl Measure {
 
     /// Bits per second that arrived lately.
     pub(super) fn delivered(&self) -> Option<f64> {
-        let (first, last) = (self.counts.front()?, self.counts.back()?);
+        self.rate_since(self.counts.front()?)
+    }
+
+    fn rate_since(&self, first: &Count) -> Option<f64> {
+        let last = self.counts.back()?;
         let passed = last.at.since(first.at);
         let bytes = f64::from(last.bytes.wrapping_sub(first.bytes));
         (passed >= DELIVERED_LEAST).then(|| bytes * 8.0 / passed.as_secs_f64())

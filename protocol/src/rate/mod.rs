@@ -208,9 +208,15 @@ impl Rate {
             return None;
         }
         let standing = self.queue_delay().max(self.measure.wait());
-        self.decrease(now, congestion)?;
+        let carries = self.measure.capacity();
+        let carries = carries.or_else(|| self.measure.passed_lately(limit));
+        // What it carried before it met its first limit is not to be counted.
+        let newest = self.measure.newest_capacity();
+        let newest = newest.filter(|_| self.target.is_none());
+        let carries = carries.map(|carries| carries.min(newest.unwrap_or(f64::MAX)));
+        self.decrease(now, congestion, carries)?;
         (self.congested, self.decreased) = (now, now);
-        self.carried = self.measure.capacity().unwrap_or(self.carried);
+        self.carried = carries.unwrap_or(self.carried);
         // A queue that frames still pass in time, and has room, empties by itself.
         let full = self.measure.loss() >= BRIM_LOSS;
         let drains = congestion == Congestion::Heavy && (standing > budget / 2 || full);
@@ -279,11 +285,12 @@ impl Rate {
         }
     }
 
-    /// Lowers the target; `None` where nothing is known of what to lower it to.
-    fn decrease(&mut self, now: Time, congestion: Congestion) -> Option<()> {
+    /// Lowers the target, where the path carries so many bits per second, if that is known; `None`
+    /// where nothing is known of what to lower it to.
+    fn decrease(&mut self, now: Time, congestion: Congestion, carries: Option<f64>) -> Option<()> {
         let delivered = self.measure.delivered()?;
         self.doubted = None;
-        let below = match (congestion, self.measure.capacity(), self.target) {
+        let below = match (congestion, carries, self.target) {
             (Congestion::Slight, _, target) => {
                 let share = self.told_share(now).unwrap_or(1.0);
                 let weight = share.powf(YIELD_POWER).min(MOST_YIELD);

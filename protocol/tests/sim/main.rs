@@ -18,4 +18,5 @@ mod sessions;
 mod sharing;
 mod slow;
 mod streams;
+mod swing;
 mod world;
