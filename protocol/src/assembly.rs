@@ -4,7 +4,9 @@ use bytes::Bytes;
 
 use crate::fec;
 use crate::fragment::Layout;
-use crate::wire::fragment::{FLAG_REPAIR, Fragment, FrameHeader, MAX_SYMBOL_INDEX};
+use crate::wire::fragment::{
+    FLAG_DISCARDABLE, FLAG_REPAIR, Fragment, FrameHeader, MAX_SYMBOL_INDEX,
+};
 
 /// Which symbols of one block have come, by number.
 #[derive(Clone, Default)]
@@ -91,6 +93,11 @@ impl Assembly {
     /// Bytes held: of the data, and of parity that is kept until its block is whole.
     pub(crate) fn memory(&self) -> usize {
         self.layout.coded_len() + self.parity.len() * usize::from(self.layout.symbol_len)
+    }
+
+    /// Whether no other frame builds on it.
+    pub(crate) fn is_discardable(&self) -> bool {
+        self.flags & FLAG_DISCARDABLE != 0
     }
 
     /// Symbols that each block still needs.

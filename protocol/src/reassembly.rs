@@ -693,10 +693,14 @@ impl Reassembly {
                 if gap.reason != Some(reason) {
                     gap.tell(&mut out);
                 }
-                let until = match self.remove(next) {
+                let open = self.remove(next);
+                let until = match &open {
                     Some(_) => next + 1,
                     None => self.given_up_with(next),
                 };
+                let is_needed = !open.is_some_and(
+                    |open| matches!(open.slot, Slot::Open(frame) if frame.is_discardable()),
+                );
                 match reason {
                     GapReason::Late => self.counters.late += until - next,
                     GapReason::Sender => self.counters.not_sent += until - next,
@@ -705,7 +709,7 @@ impl Reassembly {
                 }
                 self.wants_key |= reason == GapReason::Undecodable;
                 // What follows frames that were not sent does not build on them.
-                self.broken |= reason != GapReason::Sender;
+                self.broken |= is_needed && reason != GapReason::Sender;
                 let frames = u32::try_from(until - next).unwrap_or(u32::MAX);
                 gap.frames = gap.frames.saturating_add(frames);
                 gap.reason = Some(reason);

@@ -106,6 +106,20 @@ fn uris_of_a_source_come_back_as_they_were() {
 }
 
 #[test]
+fn a_uri_leaves_what_it_does_not_name_as_it_was() {
+    for name in ["camrelaysink", "camrelaysrc"] {
+        let element = make(name);
+        element.set_property("key", "door.key");
+        element.set_property("latency", 300u32);
+        set_uri(&element, "camrelay://relay.local/door?stream=2").unwrap();
+        assert_eq!(element.property::<u32>("latency"), 300);
+        assert!(uri_of(&element).contains("key=door.key"), "{name}");
+        set_uri(&element, "camrelay://relay.local/door?latency=50").unwrap();
+        assert_eq!(element.property::<u32>("latency"), 50);
+    }
+}
+
+#[test]
 fn the_uri_is_a_property_too() {
     for name in ["camrelaysink", "camrelaysrc"] {
         let element = make(name);

@@ -1,6 +1,7 @@
 //! Tests of the receiving end of one stream.
 
 use super::*;
+use crate::wire::fragment::{FLAG_DISCARDABLE, FLAG_KEY};
 
 /// When reports are sent of a frame of which one of two symbols came, in milliseconds.
 fn reports(latency: u64, rtt: u64, rhythm: Rhythm) -> Vec<u64> {
@@ -107,9 +108,9 @@ fn an_end_far_ahead_is_come_to_at_once() {
 }
 
 /// A frame of one byte and one symbol.
-fn whole(stream: &mut Reassembly, sequence: u32, capture: u64) -> Outcome {
+fn whole(stream: &mut Reassembly, sequence: u32, flags: u8, capture: u64) -> Outcome {
     let header = FrameHeader {
-        flags: 0,
+        flags,
         caps_generation: 0,
         len: 1,
         capture: capture * 1000,
@@ -120,6 +121,7 @@ fn whole(stream: &mut Reassembly, sequence: u32, capture: u64) -> Outcome {
     let mut symbol = header.encode().to_vec();
     symbol.push(0);
     let fragment = Fragment {
+        flags,
         k: 1,
         first_flight: 1,
         ..one_of_two(sequence)
@@ -133,10 +135,10 @@ fn times_of_missing_frames_are_told_however_far_numbers_and_captures_jump() {
     let latency = Duration::from_millis(120);
     let mut stream = Reassembly::new(0, latency);
     assert!(stream.handle_caps(0, 7, "image/jpeg".into()));
-    assert_eq!(whole(&mut stream, 7, 0), Outcome::Taken);
+    assert_eq!(whole(&mut stream, 7, 0, 0), Outcome::Taken);
     stream.poll(Time::default(), &Clock::new(latency), |_| {});
     let (far, late) = ((1 << 31) - 1, 1 << 52);
-    assert_eq!(whole(&mut stream, 7 + far, late), Outcome::Taken);
+    assert_eq!(whole(&mut stream, 7 + far, 0, late), Outcome::Taken);
     let mut captures = stream.frames.values().map(|open| open.capture);
     let first = captures.next().unwrap();
     assert!(first > late / 2 && captures.all(|next| first <= next && next <= late));
@@ -281,4 +283,25 @@ fn parity_that_is_kept_counts_and_stays_within_the_room_there_is() {
         (Outcome::Inconsistent, 0),
         "whole, and no frame"
     );
+}
+
+#[test]
+fn nothing_is_undecodable_for_want_of_a_frame_that_none_builds_on() {
+    for (flags, delivered) in [(FLAG_DISCARDABLE, 2), (0, 1)] {
+        let latency = Duration::from_millis(120);
+        let mut stream = Reassembly::new(0, latency);
+        assert!(stream.handle_caps(0, 7, "video/x-h264".into()));
+        let begin = Time::from_nanos(1_000_000_000);
+        let mut clock = Clock::new(latency);
+        clock.observe(begin, 0);
+        assert_eq!(whole(&mut stream, 7, FLAG_KEY, 0), Outcome::Taken);
+        let fragment = Fragment {
+            flags,
+            ..one_of_two(8)
+        };
+        stream.handle_fragment(begin, &fragment, &[0; 50], 0, LIMITS, TIMING);
+        assert_eq!(whole(&mut stream, 9, 0, 0), Outcome::Taken);
+        stream.poll(begin + latency * 2, &clock, |_| {});
+        assert_eq!(stream.counters.delivered, delivered);
+    }
 }

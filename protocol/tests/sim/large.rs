@@ -6,7 +6,7 @@ use camrelay_protocol::{Event, FrameFlags, PeerId};
 use path_emulator::Conditions;
 
 use crate::sessions::{ms, until_frame};
-use crate::world::{CAMERA, World};
+use crate::world::{CAMERA, RELAY, World};
 
 /// An encoder that keeps to a bitrate from the next frame on, and makes the key frames it is asked
 /// for.
@@ -176,5 +176,25 @@ fn pictures_that_nothing_makes_smaller_come_again_after_a_narrow_path() {
         let parts = [(10, WIDE), (5, 500_000), (10, WIDE), (30, WIDE)];
         let came = shares(&what, behind(WIDE), &mut encoder, parts);
         assert!(came[0] > 0.99 && came[3] >= 0.95, "{what}: {came:?}");
+    }
+}
+
+#[test]
+fn without_latency_frames_come_although_they_leave_in_halves() {
+    for latency in [0, 1, 3] {
+        for len in [3000, 50_000, 200_000] {
+            let mut world = World::new(1, Conditions::clean(ms(20)));
+            world.latency = ms(latency);
+            world.start_relay();
+            world.host(RELAY).set_latency("door", ms(latency));
+            world.start(CAMERA, Default::default());
+            let peer = world.publish(CAMERA, "door");
+            until_frame(&mut world, CAMERA, peer, ms(1000));
+            world.run(ms(500));
+            world.arrivals.clear();
+            world.stream(CAMERA, peer, 60, ms(33), len);
+            world.run(ms(200));
+            assert_eq!(world.arrivals.len(), 60, "{latency} ms, {len} bytes");
+        }
     }
 }

@@ -55,17 +55,18 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// What a URI says.
+    /// What a URI says, and of what it does not, what was set before.
     ///
     /// # Errors
     /// `GstURIError`, naming what is wrong.
-    pub(super) fn from_uri(text: &str) -> Result<Self, glib::Error> {
+    pub(super) fn with_uri(&self, text: &str) -> Result<Self, glib::Error> {
         let parsed = CamRelayUri::parse(text)?;
         let mut settings = Self {
             host: parsed.host.unwrap_or_else(|| DEFAULT_HOST.into()),
             port: parsed.port.unwrap_or(DEFAULT_PORT),
             camera: parsed.camera,
-            ..Self::default()
+            wrong_uri: None,
+            ..self.clone()
         };
         for (name, value) in &parsed.parameters {
             match name.as_str() {

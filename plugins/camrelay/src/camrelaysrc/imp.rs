@@ -436,7 +436,8 @@ impl URIHandlerImpl for CamRelaySrc {
             let text = "the URI of a running camrelaysrc cannot be changed";
             return Err(glib::Error::new(gst::URIError::BadState, text));
         }
-        *self.settings() = Settings::from_uri(text)?;
+        let mut settings = self.settings();
+        *settings = settings.with_uri(text)?;
         Ok(())
     }
 }

@@ -126,12 +126,12 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// What a URI says: one with a host calls it, unless `mode=listener` makes the host the
-    /// address to listen on; one without a host listens.
+    /// What a URI says, and of what it does not, what was set before. One with a host calls it,
+    /// unless `mode=listener` makes the host the address to listen on; one without a host listens.
     ///
     /// # Errors
     /// `GstURIError`, naming what is wrong.
-    pub(super) fn from_uri(text: &str) -> Result<Self, glib::Error> {
+    pub(super) fn with_uri(&self, text: &str) -> Result<Self, glib::Error> {
         let parsed = CamRelayUri::parse(text)?;
         let mode = match &parsed.host {
             Some(_) => Mode::Caller,
@@ -141,7 +141,8 @@ impl Settings {
             mode,
             port: parsed.port.unwrap_or(DEFAULT_PORT),
             camera: parsed.camera,
-            ..Self::default()
+            wrong_uri: None,
+            ..self.clone()
         };
         for (name, value) in &parsed.parameters {
             match name.as_str() {
