@@ -117,9 +117,12 @@ impl Waiter {
                 // Only this thread reads, and what it reads away may be nothing already.
                 let _ = rustix::io::read(&self.called, &mut [0; 8]);
             }
-            let rings = self.rings.swap(NEVER, Ordering::SeqCst);
-            if rings != NEVER || !alarm.revents().is_empty() {
+            let is_set = self.rings.load(Ordering::SeqCst) != NEVER;
+            if is_set || !alarm.revents().is_empty() {
+                // In this order: an alarm that is set meanwhile may be lost, as what is due is looked
+                // up after this, but none may seem set that is not.
                 self.set_alarm(Duration::ZERO)?;
+                self.rings.store(NEVER, Ordering::SeqCst);
             }
         }
         Ok(())
