@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use super::{Broken, STATS_INTERVAL, Session};
+use super::{Broken, Session};
 use crate::wire::control::Message;
 use crate::{Stats, Time};
+
+/// Time between two messages of what became of frames.
+const STATS_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Session {
     /// Tells the other side once a second what became of frames.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::flow::{Interval, Overhead};
+use super::outgoing::{Outgoing, UnderWay};
 use super::pace::{Pace, Pacer};
-use crate::fec;
 use crate::fragment::{Coded, Layout, flags_to_wire, frame_header, symbol_room};
 use crate::loss::CLUSTERED;
 use crate::parity::{self, MAX_ROUNDS, Plan};
@@ -13,11 +13,8 @@ use crate::rate::Rate;
 use crate::stats::Sent;
 use crate::wire::control::Message;
 use crate::wire::feedback::{Deficit, Feedback};
-use crate::wire::fragment::{
-    FLAG_DISCARDABLE, FLAG_KEY, FLAG_REPAIR, FRAGMENT_LEN, Fragment, MAX_SYMBOL_INDEX,
-};
+use crate::wire::fragment::{FLAG_DISCARDABLE, FLAG_KEY, FRAGMENT_LEN, Fragment, MAX_SYMBOL_INDEX};
 use crate::wire::header::{HEADER_LEN, TAG_LEN};
-use crate::wire::item::encode_fragment_head;
 use crate::{Error, Frame, MAX_CAPS, MAX_STREAMS, Time};
 
 /// Frames waiting to be sent, at most; a new one beyond that is dropped whole.
@@ -56,71 +53,6 @@ struct Stream {
     dropped: u8,
     /// or have them, having been accepted before.
     abandoned: u8,
-}
-
-/// Symbols that were sent together and may be under way.
-struct UnderWay {
-    block: u8,
-    packet: u64,
-    at: Time,
-}
-
-/// A frame, from the queue to the end of its time for repairs.
-struct Outgoing {
-    fragment: Fragment,
-    layout: Layout,
-    coded: Coded,
-    /// Others build on it, or it on them.
-    is_chain: bool,
-    /// How long it takes to leave at the target,
-    takes: Duration,
-    /// and until when it must have.
-    due: Time,
-    /// Symbols of the first flight already sent, all blocks together.
-    sent: usize,
-    first_sent: Time,
-    last_packet: u64,
-    last_sent: Time,
-    /// Next fresh parity number of each block.
-    fresh: Vec<u16>,
-    under_way: VecDeque<UnderWay>,
-    probes: u32,
-}
-
-impl Outgoing {
-    fn first_flight(&self) -> usize {
-        usize::from(self.fragment.first_flight) * usize::from(self.layout.blocks)
-    }
-
-    /// Appends symbol `number` of `block`.
-    fn write(&self, block: u8, number: u16, repair: bool, out: &mut Vec<u8>) {
-        let flags = self.fragment.flags | if repair { FLAG_REPAIR } else { 0 };
-        encode_fragment_head(
-            &Fragment {
-                flags,
-                block,
-                symbol: number,
-                ..self.fragment
-            },
-            out,
-        );
-        let len = usize::from(self.layout.symbol_len);
-        let k = u16::from(self.layout.k);
-        if number < k {
-            return self
-                .coded
-                .write(self.layout.place(block, number) * len, len, out);
-        }
-        let at = out.len();
-        out.resize(at + len, 0);
-        let mut scratch = Vec::new();
-        for data in 0..k {
-            let symbol = self
-                .coded
-                .read(self.layout.place(block, data) * len, len, &mut scratch);
-            fec::add_data(number, &mut out[at..], data, symbol);
-        }
-    }
 }
 
 /// What is known of the path to the receiver.
@@ -847,17 +779,5 @@ impl Sender {
             self.repairs
                 .extend((0..count as usize).map(|_| (stream, sequence, 0)));
         }
-    }
-}
-
-impl Outgoing {
-    /// When its time for repairs is over: that of its first flight is not counted where it is
-    /// long, as the receiver does.
-    fn over_at(&self, budget: Duration) -> Time {
-        (self.first_sent + budget).max(self.last_sent + budget / 2)
-    }
-
-    fn is(&self, stream: u16, sequence: u32) -> bool {
-        self.fragment.stream == stream && self.fragment.sequence == sequence
     }
 }
