@@ -1,10 +1,9 @@
 //! Tests of what consumers of a stream get.
 
-use super::*;
-
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
+use super::*;
 use crate::relay::consumer::Limits;
 use crate::relay::feeds::{Feeds, Listeners};
 
