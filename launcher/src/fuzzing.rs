@@ -108,28 +108,21 @@ where
 }
 
 #[cfg(test)]
+#[path = "../../fuzz/replay.rs"]
+mod replay;
+
+#[cfg(test)]
 mod tests {
     use std::path::Path;
-
-    type Target = (&'static str, fn(&[u8]));
 
     #[test]
     fn what_the_fuzzer_found_still_passes() {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
-        let targets: [Target; 3] = [
+        let targets: [super::replay::Target; 3] = [
             ("pictures", super::pictures),
             ("requests", super::requests),
             ("worker", super::worker),
         ];
-        for (name, target) in targets {
-            let mut count = 0;
-            for file in std::fs::read_dir(corpus.join(name)).expect(name) {
-                let path = file.unwrap().path();
-                println!("{}", path.display());
-                target(&std::fs::read(path).unwrap());
-                count += 1;
-            }
-            assert!(count > 0, "no corpus for {name}");
-        }
+        super::replay::replay(&corpus, &targets);
     }
 }

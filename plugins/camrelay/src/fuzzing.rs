@@ -47,24 +47,17 @@ pub fn uri(data: &[u8]) {
 }
 
 #[cfg(test)]
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
+
+#[cfg(test)]
 mod tests {
     use std::path::Path;
-
-    type Target = (&'static str, fn(&[u8]));
 
     #[test]
     fn what_the_fuzzer_found_still_passes() {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
-        let targets: [Target; 2] = [("caps", super::caps), ("uri", super::uri)];
-        for (name, target) in targets {
-            let mut count = 0;
-            for file in std::fs::read_dir(corpus.join(name)).expect(name) {
-                let path = file.unwrap().path();
-                println!("{}", path.display());
-                target(&std::fs::read(path).unwrap());
-                count += 1;
-            }
-            assert!(count > 0, "no corpus for {name}");
-        }
+        let targets: [super::replay::Target; 2] = [("caps", super::caps), ("uri", super::uri)];
+        super::replay::replay(&corpus, &targets);
     }
 }

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use super::machines::frame;
-use super::{Counting, Input};
+use super::{Counting, Input, frame};
 use crate::{
     Accept, Access, CameraToken, Config, Connect, Endpoint, Event, PeerId, PrivateKey, Role, Time,
 };

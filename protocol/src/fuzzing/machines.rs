@@ -3,28 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-
-use super::Input;
+use super::{Input, frame};
 use crate::crypto::{Cipher, Keys};
 use crate::handshake::Established;
 use crate::session::{Broken, MAX_RECEIVE_MEMORY, Session, Terms};
 use crate::wire::header::{Header, Kind, MAX_PACKET_NUMBER};
-use crate::{Code, Frame, FrameFlags, Rejection, Time};
-
-pub(super) fn frame(now: Time, len: usize) -> Frame {
-    Frame {
-        data: Bytes::from(vec![1; len]),
-        capture: now,
-        dts_offset: 0,
-        duration: None,
-        wall: None,
-        flags: FrameFlags {
-            key: true,
-            ..FrameFlags::default()
-        },
-    }
-}
+use crate::{Code, Rejection, Time};
 
 /// An authentic peer that says anything: memory stays within its limit.
 pub fn session(data: &[u8]) {

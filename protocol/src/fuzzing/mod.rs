@@ -12,6 +12,10 @@ pub use machines::session;
 pub use media::{fec, reassembly};
 pub use parsers::{control, handshake, items, keys};
 
+use bytes::Bytes;
+
+use crate::{Frame, FrameFlags, Time};
+
 /// Reads what a fuzzer made up; zeros once nothing is left.
 struct Input<'a>(&'a [u8]);
 
@@ -44,6 +48,21 @@ impl<'a> Input<'a> {
     }
 }
 
+/// A key frame of `len` bytes, captured `now`.
+pub(crate) fn frame(now: Time, len: usize) -> Frame {
+    Frame {
+        data: Bytes::from(vec![1; len]),
+        capture: now,
+        dts_offset: 0,
+        duration: None,
+        wall: None,
+        flags: FrameFlags {
+            key: true,
+            ..FrameFlags::default()
+        },
+    }
+}
+
 /// Randomness that is the same in every run.
 pub(crate) struct Counting(pub(crate) u64);
 
@@ -61,12 +80,16 @@ impl crate::Random for Counting {
 }
 
 #[cfg(test)]
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
+
+#[cfg(test)]
 mod tests {
     use std::path::Path;
 
-    type Target = fn(&[u8]);
+    use super::replay::{Target, replay};
 
-    const TARGETS: [(&str, Target); 8] = [
+    const TARGETS: [Target; 8] = [
         ("control", super::control),
         ("endpoint", super::endpoint),
         ("fec", super::fec),
@@ -83,17 +106,7 @@ mod tests {
     #[test]
     fn what_the_fuzzer_found_still_passes() {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
-        for (name, target) in TARGETS {
-            let files = std::fs::read_dir(corpus.join(name)).expect(name);
-            let mut count = 0;
-            for file in files {
-                let path = file.unwrap().path();
-                println!("{}", path.display());
-                target(&std::fs::read(path).unwrap());
-                count += 1;
-            }
-            assert!(count > 0, "no corpus for {name}");
-        }
+        replay(&corpus, &TARGETS);
         let known = TARGETS.map(|(name, _)| name).into_iter().chain(OTHERS);
         let known: Vec<_> = known.collect();
         for folder in std::fs::read_dir(corpus).unwrap() {

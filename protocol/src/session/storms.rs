@@ -5,17 +5,16 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::mtu::BASE_MTU;
 use super::{Session, Terms};
+use crate::Time;
 use crate::crypto::{Cipher, Keys};
+use crate::fuzzing::frame;
 use crate::handshake::Established;
 use crate::wire::feedback::{Deficit, Feedback};
 use crate::wire::fragment::FLAG_REPAIR;
 use crate::wire::header::{Header, Kind};
 use crate::wire::item::{Item, Items, encode_feedback};
-use crate::{Frame, FrameFlags, Time};
 
 const STEP: Duration = Duration::from_millis(1);
 const ROUND_TRIP: Duration = Duration::from_millis(4);
@@ -91,17 +90,7 @@ impl Storm {
     fn rage(&mut self, millis: u64, size: usize) {
         for milli in 0..millis {
             if milli % FRAME == 0 {
-                let frame = Frame {
-                    data: Bytes::from(vec![1; size]),
-                    capture: self.now,
-                    dts_offset: 0,
-                    duration: None,
-                    wall: None,
-                    flags: FrameFlags {
-                        key: true,
-                        ..FrameFlags::default()
-                    },
-                };
+                let frame = frame(self.now, size);
                 self.session.send_frame(self.now, 0, frame).unwrap();
             }
             self.session.handle_timeout(self.now);

@@ -5,6 +5,7 @@ use std::ops::Range;
 /// The most of a packet that follows its RTP header, in bytes: with RTP, UDP and IPv6
 /// headers it passes a path of 1,480 bytes.
 pub const MAX_BODY: usize = 1388;
+
 /// Where a frame is cut into packets.
 #[derive(Default)]
 pub struct Cut {
